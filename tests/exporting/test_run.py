@@ -237,7 +237,7 @@ def test_too_little_space_is_refused_before_the_first_byte(
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(ExportError, match=r"has 1.0 KB free; make room"):
+    with pytest.raises(ExportError, match=r"has 1 kB free; make room"):
         export(plan_for(czi(), tmp_path / "a.patches.zarr"))
     assert not (tmp_path / "a.partial").exists()
 

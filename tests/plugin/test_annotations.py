@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_patchset import ExportPlan, SourceRef, Tiled, export
+from napari_patchset import Balanced, ExportPlan, SourceRef, Split, Tiled, export
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.verdicts import Override
+from napari_patchset.plugin.canvas.summary import summarize
 from napari_patchset.plugin.captions import metric_lines, patch_lines
 from napari_patchset.plugin.plan_preview import PlanPreview
 from napari_patchset.plugin.planning import known_metrics, plan_form, score_form
@@ -107,3 +108,19 @@ def test_patches_are_drawn_in_the_colour_of_their_class(plan: ExportPlan) -> Non
     raster = rasterize(patches, (10, 10), colors)
     cells = raster.picture[raster.covered]
     assert {tuple(cell[:3]) for cell in cells if cell[3]} == {(200, 0, 0), (255, 69, 58)}
+
+
+def test_a_class_that_a_split_has_no_patch_of_is_told(plan: ExportPlan) -> None:
+    strategy = Balanced(size=(10, 10), count=20, classes="Tumor=19,background=1")
+    split = Split(val=0.3, by="block")
+    preview = planned(plan, strategy=strategy, filters=(), split=split)
+    verdicts, draws = preview.verdicts, preview.grid.draws
+    assert draws is not None
+    names, code = list(draws.weights), draws.code
+    lines = [line for line in summarize(preview).split("<br>") if line.startswith("No patch in")]
+    expected = []
+    for i, name in enumerate(verdicts.splits):
+        lacks = set(range(2)) - set(code[verdicts.kept & (verdicts.split == i)].tolist())
+        expected += [f"No patch in {name} is drawn for {names[j]}" for j in lacks]
+    assert lines == expected
+    assert len(lines) == 1

@@ -301,6 +301,10 @@ def test_another_image_asks_for_no_class_of_the_former_one(window: Window, czi: 
     window.choose(strategy.kind, "balanced")
     window.click(strategy.all_classes)
     assert strategy.classes.value == "Tumor=1,background=1"
+    window.click(annotations.add)  # it has no outline, so no patch can be drawn for it
+    type_name(window, "Stroma")
+    window.click(strategy.all_classes)
+    assert strategy.classes.value == "Tumor=1,background=1"
     window.open(second)
     assert "has none; draw outlines (More options > Annotations > Draw…)" in window.summary
     window.click(annotations.draw)
@@ -310,3 +314,36 @@ def test_another_image_asks_for_no_class_of_the_former_one(window: Window, czi: 
     window.choose(window.widget.source.file, first)
     assert strategy.classes.value == "Tumor=1,background=1"
     assert "<b>100</b> patches" in window.summary
+
+
+def test_what_is_drawn_next_is_of_the_class_that_the_list_marks(
+    window: Window, czi: MakeCzi
+) -> None:
+    """A drag that makes no outline, or a selected shape, had made it another one."""
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
+    annotations = window.widget.form.annotations
+    window.unfold("Annotations")
+    window.click(annotations.draw)
+    drag(window, (5, 5), (5, 15))
+    window.settle()
+    lasso(window, (2, 2), (2, 30), (30, 30), (30, 2), (2, 3))
+    assert listed(window) == {"Class 1": "1"}
+    layer = annotations.outlines.value
+    for name in ("Class 2", "Class 3"):
+        window.click(annotations.add)
+        type_name(window, name)
+    click_class(window, "Class 2")
+    lasso(window, (34, 2), (34, 14), (58, 14), (58, 2), (35, 2))
+    click_class(window, "Class 3")
+    drag(window, (50, 40), (50, 50))
+    window.settle()
+    lasso(window, (34, 18), (34, 30), (58, 30), (58, 18), (35, 18))
+    layer.mode = "select"
+    layer.selected_data = {0}
+    layer.mode = "add_polygon_lasso"
+    lasso(window, (34, 34), (34, 46), (58, 46), (58, 34), (35, 34))
+    window.until(lambda: len(layer.data) == 4)
+    assert list(layer.features[CLASS]) == ["Class 1", "Class 2", "Class 3", "Class 3"]
+    assert listed(window) == {"Class 1": "1", "Class 2": "1", "Class 3": "2"}
+    np.testing.assert_allclose(layer.edge_color[3], layer.edge_color[2])
+    assert not np.allclose(layer.edge_color[3], layer.edge_color[0])

@@ -42,7 +42,7 @@ def test_a_czi_opens_at_once_and_several_go_side_by_side(
     second = czi(SceneSpec(rect=(0, 0, 80, 70)), name="second.czi", xml=XML)
     drop(window, file, second)
     window.until(lambda: window.state is not None)
-    assert [layer.name for layer in window.images] == ["DAPI", "EGFP", "DAPI [1]"]
+    assert [layer.name for layer in window.images] == ["DAPI", "EGFP", "second: DAPI"]
     offered = window.widget.source.file.choices
     assert {Path(path).name for path in offered if path} == {"image.czi", "second.czi"}
 
@@ -62,6 +62,25 @@ def test_where_napari_asks_ours_is_a_choice(
     window.until(lambda: window.state is not None and window.state.source.path == str(path))
     if make is make_zarr:
         assert isinstance(layer.data.stack, ZarrImageStack)
+
+
+def test_a_folder_opens_as_its_first_image_and_the_others_join_its_set(
+    window: Window, tmp_path: Path
+) -> None:
+    """napari offered the reader for a folder, which then refused it."""
+    folder = tmp_path / "fields"
+    folder.mkdir()
+    for number in range(3):
+        tifffile.imwrite(folder / f"field_{number}.tif", PIXELS[0] + number)
+    (folder / "notes.txt").write_text("not an image")
+    answering(window, "Patchset")
+    drop(window, folder)
+    window.until(lambda: window.state is not None and len(window.state.sources) == 3)
+    assert [Path(ref.path).name for ref in window.state.sources] == [
+        f"field_{number}.tif" for number in range(3)
+    ]
+    (layer,) = window.images
+    np.testing.assert_array_equal(layer.data, PIXELS[0])
 
 
 def test_a_broken_file_is_one_notification(

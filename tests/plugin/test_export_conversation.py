@@ -257,7 +257,7 @@ def test_why_an_export_is_impossible_or_failed_is_told_until_it_is_mended(
         save_to(window, good)
         check_allowed(window)
     usage = type("Usage", (), {"free": 1000})()
-    hindrances = {"can't be written": (os, "access"), "1.0 KB free; make": (shutil, "disk_usage")}
+    hindrances = {"can't be written": (os, "access"), "1 kB free; make": (shutil, "disk_usage")}
     for size, (why, (module, name)) in enumerate(hindrances.items(), 32):
         value = usage if name == "disk_usage" else False
         with monkeypatch.context() as patched:

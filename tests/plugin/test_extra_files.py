@@ -27,7 +27,7 @@ def test_an_added_file_brings_one_scene_or_those_of_a_loaded_plan_or_all_as_the_
     scenes = [SceneSpec(id=i, rect=(300 * i, 0, 64 + 64 * i, 64), c=2) for i in range(2)]
     other = czi(*scenes, name="other.czi", xml=XML)
     window.open(file)
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(other), ""))
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *_: ([str(other)], ""))
     extra = window.widget.source_control.extra_files
     window.click(extra.add)
     assert sources(window) == [("image.czi", 0), ("other.czi", 0)]
@@ -54,3 +54,40 @@ def test_an_added_file_brings_one_scene_or_those_of_a_loaded_plan_or_all_as_the_
     window.qtbot.mouseDClick(extra.list.viewport(), Qt.MouseButton.LeftButton, pos=where)
     window.settle()
     assert (sources(window), listed(window)) == (own, [])
+
+
+def test_several_files_are_added_at_once_to_the_image_that_keeps_them(
+    window: Window, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They had stayed in the set of whatever image was opened next."""
+    scene = SceneSpec(rect=(0, 0, 64, 64))
+    a, b, c, d = (czi(scene, name=f"{name}.czi") for name in "abcd")
+    broken = a.with_name("broken.czi")
+    broken.write_bytes(a.read_bytes()[:200])
+    asked: list[object] = []
+
+    def ask(_: object, title: str, folder: str, kinds: str) -> tuple[list[str], str]:
+        asked.append(folder)
+        return [str(b), str(broken), str(c)], ""
+
+    said: list[str] = []
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", ask)
+    monkeypatch.setattr("napari_patchset.plugin.scenes.extra_files.show_error", said.append)
+    window.open(a)
+    window.click(window.widget.source_control.extra_files.add)
+    assert asked == [str(a.parent)]
+    assert [name for name, _ in sources(window)] == ["a.czi", "b.czi", "c.czi"]
+    (error,) = said
+    assert "broken.czi" in error
+    window.open(d)
+    assert sources(window) == [("d.czi", 0)]
+    notes = window.widget.source.notes
+    assert notes.value == "Added to a.czi, not to this set: b.czi, c.czi"
+    window.open(b)
+    assert sources(window) == [("b.czi", 0)]
+    window.choose(window.widget.source.file, a)
+    assert [name for name, _ in sources(window)] == ["a.czi", "b.czi", "c.czi"]
+    window.widget.source.file.value = b  # as by a click in the list, not past the others
+    window.settle()
+    assert [name for name, _ in sources(window)] == ["b.czi", "a.czi", "c.czi"]
+    assert not notes.visible

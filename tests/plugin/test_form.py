@@ -165,8 +165,7 @@ def test_a_channel_that_was_unticked_stays_so_whatever_was_shown_between(form: R
 def test_filters_are_chosen_or_typed(qtbot: QtBot, form: RecipeForm) -> None:
     filters = form.filters
     filters.add.native.click()
-    assert [str(rule) for rule in form.recipe(None).filters] == ["std>p10"]
-    filters.rows[0].channel.value = "DAPI"
+    assert [str(rule) for rule in form.recipe(None).filters] == ["std[DAPI]>p10"]
     qtbot.keyClicks(filters.text.native, "max[DAPI]<otsu\r")
     assert [str(rule) for rule in form.recipe(None).filters] == ["std[DAPI]>p10", "max[DAPI]<otsu"]
     assert form.folds["Filters"].button.text() == (
@@ -185,7 +184,7 @@ def test_a_limit_is_set_in_choices_and_in_text(form: RecipeForm) -> None:
     filters.text.native.returnPressed.emit()
     filters.rows[1].histogram.chosen.emit("below", "otsu")
     filters.rows[1].histogram.chosen.emit("above", 1e6)
-    assert recipe_filters(form) == ["std>12.5", "1000000<std[DAPI]<otsu"]
+    assert recipe_filters(form) == ["std[DAPI]>12.5", "1000000<std[DAPI]<otsu"]
     filters.rows[1].limit.value = "nothing"
     filters.rows[1].histogram.chosen.emit("above", 3)
     assert filters.rows[1].text == "nothing"
@@ -217,6 +216,18 @@ def test_a_filter_on_a_channel_that_the_next_image_lacks_is_named_and_stays(
     assert [name for name, _ in row._channel_choices(None)] == ["any", "DAPI", "EGFP"]
 
 
+def test_the_channel_of_a_new_filter_is_one_of_the_image_until_another_is_chosen(
+    form: RecipeForm,
+) -> None:
+    """Any channel, of which one is enough, had rejected nothing of an RGB image."""
+    form.filters.add.native.click()
+    assert recipe_filters(form) == ["std[DAPI]>p10"]
+    show(form, "red", "green", "blue")
+    assert recipe_filters(form) == ["std[red]>p10"]
+    show(form, "Brightfield")
+    assert recipe_filters(form) == ["std>p10"]
+
+
 def test_a_filter_may_measure_a_channel_that_is_not_ticked(form: RecipeForm) -> None:
     form.filters.add.native.click()
     form.filters.rows[0].channel.value = "EGFP"
@@ -237,7 +248,10 @@ def test_a_tiny_image_limits_the_size_for_itself_alone(form: RecipeForm) -> None
     form.patches.overlap.load((32, 32))
     show(form, **TINY)
     assert strategy(form) == Tiled(size=(32, 16), overlap=(16, 8))
-    hint = "Only 38 px along Y; Y set to 32.<br>Only 20 px along X; X set to 16."
+    hint = (
+        "Y is 32 here: the image has only 38 px along Y.<br>"
+        "X is 16 here: the image has only 20 px along X."
+    )
     assert form.patches.hint.value == hint
     show(form)
     assert strategy(form) == Tiled(size=(64, 64), overlap=(32, 32))
@@ -274,7 +288,7 @@ def test_from_z_to_t_the_depth_fits(form: RecipeForm) -> None:
     assert strategy(form) == Tiled(size=(8, 64, 64), overlap=(0, 0, 0))
     form.patches.depth_axis.value = "T"
     assert strategy(form) == Tiled(size=(4, 64, 64), overlap=(0, 0, 0))
-    assert form.patches.hint.value == "Only 6 time points; T set to 4."
+    assert form.patches.hint.value == "T is 4 here: the image has only 6 time points."
     form.patches.depth_axis.value = "Z"
     assert form.patches.size.value == (8, 64, 64)
 
@@ -536,7 +550,7 @@ def test_half_a_length_is_refused_once_typing_pauses(form: RecipeForm, qtbot: Qt
 def test_a_limit_is_named_until_a_size_is_typed(form: RecipeForm, qtbot: QtBot) -> None:
     show(form, **{**TINY, "Z": 3, "Y": 64, "X": 64})
     form.patches.depth_axis.value = "Z"
-    assert form.patches.hint.value == "Only 3 planes; Z set to 2."
+    assert form.patches.hint.value == "Z is 2 here: the image has only 3 planes."
     type_into(qtbot, form.patches.size.boxes[1], 500)
     assert form.patches.hint.value == ""
 
@@ -626,7 +640,10 @@ def test_a_length_is_limited_to_the_image(form: RecipeForm) -> None:
     small = describe(Y=60, X=120).model_copy(update={"pixel_size": PixelSize(y=0.5, x=0.5)})
     form.offer(small, [])
     assert strategy(form) == Tiled(size=("16um", "32um"), overlap=("3.125um", 2))
-    hint = "Only 60 px along Y; Y set to 16 µm.<br>Only 120 px along X; X set to 32 µm."
+    hint = (
+        "Y is 16 µm here: the image has only 60 px along Y.<br>"
+        "X is 32 µm here: the image has only 120 px along X."
+    )
     assert form.patches.hint.value == hint
     show_calibrated(form, 0.5)
     assert strategy(form) == Tiled(size=("64um", "100um"), overlap=("12.5um", 8))

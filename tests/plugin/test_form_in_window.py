@@ -102,11 +102,14 @@ def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Pa
     window.unfold("Filters")
     filters = window.widget.form.filters
     window.click(filters.add)
-    assert str(window.state.recipe.filters[0]) == "std>p10"
+    assert str(window.state.recipe.filters[0]) == "std[DAPI]>p10"
     assert "p10 of contrast: DAPI" in window.summary
     type_into(window, filters.text.native, "max[DAPI]<otsu")
     window.settle()
-    assert [str(found) for found in window.state.recipe.filters] == ["std>p10", "max[DAPI]<otsu"]
+    assert [str(found) for found in window.state.recipe.filters] == [
+        "std[DAPI]>p10",
+        "max[DAPI]<otsu",
+    ]
     assert "rejected" in window.summary
     colors = {tuple(color) for color in window.grid.edge_color[:, :3].round(2).tolist()}
     assert len(colors) == 3  # with the halo
@@ -422,7 +425,7 @@ def test_what_a_file_limits_pairs_or_filters_is_not_the_next_one_s(
 ) -> None:
     window.open(czi(SceneSpec(rect=(0, 0, 38, 20)), name="tiny.czi"))
     assert window.state.recipe.strategy.size == (16, 32)
-    assert "Only 38 px along X; X set to 32." in window.widget.patches.hint.value
+    assert "X is 32 here: the image has only 38 px along X." in window.widget.patches.hint.value
     window.open(file)
     assert window.state.recipe.strategy.size == (64, 64)
     assert "Only" not in window.widget.patches.hint.value
@@ -458,7 +461,7 @@ def test_a_hidden_channel_is_named_and_what_is_wrong_with_them_legible_in_every_
     window.open(file)
     egfp = window.viewer.layers["EGFP"]
     egfp.visible = False
-    assert "Exported, though hidden: EGFP" in window.summary
+    assert "Goes into the set, though hidden here: EGFP" in window.summary
     window.unfold("Channels")
     window.click(window.widget.form.channels.visible_ones)
     assert window.state.recipe.channels == (0,)

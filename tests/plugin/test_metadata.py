@@ -263,7 +263,9 @@ def test_a_member_of_the_set_as_extra_file_is_counted_once(
     once = window.summary
     assert "<b>75</b> patches in 3 images" in once
     for extra in (paths[0], copy / paths[2].name):
-        monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, name=extra: (str(name), ""))
+        monkeypatch.setattr(
+            QFileDialog, "getOpenFileNames", lambda *_, name=extra: ([str(name)], "")
+        )
         window.click(window.widget.source_control.extra_files.add)
         window.until(lambda: "the same pixels are cut once" in window.summary)
         assert window.summary.startswith(once)
@@ -279,7 +281,7 @@ def test_files_that_do_not_agree_say_so_before_the_export(
     grey = write(tmp_path / "grey.tif", planes(1)[0])
     two = write(tmp_path / "two.tif", planes(2), metadata={"axes": "CYX"}, ome=True)
     window.open(grey)
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(two), ""))
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *_: ([str(two)], ""))
     window.click(window.widget.source_control.extra_files.add)
     window.until(lambda: "differ in channels" in window.summary)
     assert "grey.tif has 1, but two.tif has 2" in window.summary

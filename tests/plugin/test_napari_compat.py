@@ -10,7 +10,7 @@ from unittest.mock import patch
 import napari
 import numpy as np
 import pytest
-from napari.layers import Image, Surface, Vectors
+from napari.layers import Image, Shapes, Surface, Vectors
 from napari.plugins.io import read_data_with_plugins
 from napari.settings import get_settings
 from napari.viewer import Viewer
@@ -31,6 +31,7 @@ from napari_patchset.plugin.napari_compat import (
     check_napari,
     draw_in_own_context,
     drawn_once,
+    drop_shape_colors,
     get_plugin_settings,
     is_being_drawn,
     is_closed,
@@ -256,6 +257,15 @@ def test_napari_draws_many_lines_in_a_thumbnail() -> None:
     assert layer._max_vectors_thumbnail == 1024
     limit_thumbnail(layer, 64)
     assert layer._max_vectors_thumbnail == 64
+
+
+def test_napari_keeps_the_colour_of_a_shape_that_is_gone() -> None:
+    """Else `drop_shape_colors` can go."""
+    layer = Shapes([np.eye(3, 2)] * 2, shape_type="polygon", edge_color=["red", "blue"])
+    layer._data_view.remove(1)  # as napari does with one that is too small
+    assert len(layer.edge_color) == 2
+    drop_shape_colors(layer)
+    assert len(layer.edge_color) == len(layer.face_color) == 1
 
 
 def test_vispy_compiles_a_mesh_whenever_it_changes(emptied: Any) -> None:

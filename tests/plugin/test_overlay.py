@@ -151,6 +151,12 @@ def leave_image(window: Window) -> None:
     window.settle()
 
 
+def is_framed(window: Window) -> bool:
+    """Return whether a patch is highlighted; the layer for it is made when one is."""
+    layers = window.viewer.layers
+    return HIGHLIGHT_NAME in layers and bool(layers[HIGHLIGHT_NAME].vertex_colors[:, 3].any())
+
+
 def highlighted(window: Window) -> tuple[list[float], float]:
     """Return the start and the size of the frame, and the area that is shaded, in pixels."""
     layer = window.viewer.layers[HIGHLIGHT_NAME]
@@ -169,7 +175,7 @@ def test_the_patch_under_the_mouse_is_highlighted_and_described_or_else_an_examp
     window.open(file)  # 64 x 96
     window.type_size(32, 32)
     # Nothing overlaps, so there is no example.
-    assert not window.viewer.layers[HIGHLIGHT_NAME].vertex_colors[:, 3].any()
+    assert not is_framed(window)
     point_at(window, 40, 70, 11)
     assert highlighted(window) == (pytest.approx([32, 64, 32, 32]), 0)
     assert window.viewer.status.startswith("Patch 11: kept, t 0, z 1, y 32, x 64, 32 × 32 px")
@@ -180,11 +186,11 @@ def test_the_patch_under_the_mouse_is_highlighted_and_described_or_else_an_examp
     assert drawn == []
     leave_image(window)
     assert window.widget.preview.overlay.hovered is None
-    assert not window.viewer.layers[HIGHLIGHT_NAME].vertex_colors[:, 3].any()
+    assert not is_framed(window)
     assert not str(window.viewer.status).startswith("Patch")
     point_at(window, 12, 12, 6)
     window.grid.visible = False
-    assert not window.viewer.layers[HIGHLIGHT_NAME].vertex_colors[:, 3].any()
+    assert not is_framed(window)
     leave_image(window)
     window.grid.visible = True
 
@@ -197,6 +203,19 @@ def test_the_patch_under_the_mouse_is_highlighted_and_described_or_else_an_examp
         pixels[top : top + 32, left : left + 32] += 1
     y, x = round(y), round(x)
     assert shaded == pytest.approx((pixels[y : y + 32, x : x + 32] > 1).sum())
+    assert str(window.viewer.status).startswith("Framed: an example of one patch")
+
+
+def test_nothing_is_framed_where_patches_overlap_at_the_border_only(
+    window: Window, czi: MakeCzi
+) -> None:
+    """A patch in a corner had lit up when the mouse left the image."""
+    window.open(czi(SceneSpec(rect=(0, 0, 100, 70))))
+    window.type_size(32, 32)
+    point_at(window, 10, 10, 0)
+    leave_image(window)
+    assert not is_framed(window)
+    assert "Framed" not in str(window.viewer.status)
 
 
 def test_the_panel_says_why_there_are_more_patches_than_are_seen_and_volumes_are_boxes_in_3d(
@@ -205,12 +224,12 @@ def test_the_panel_says_why_there_are_more_patches_than_are_seen_and_volumes_are
     window.open(file)
     window.type_size(32, 32)
     preview = window.widget.preview
-    assert preview.plane.text() == "6 candidates here (3 × 2); 36 in 6 planes"
+    assert preview.plane.text() == "6 on this plane (3 × 2); 36 in all 6 planes"
     window.choose_depth("Z")
     window.type_size(2, 32, 32)
     planned, patches = preview.drawn.planned, preview.drawn.patches
     assert plane_summary(planned, patches) == preview.plane.text()
-    assert preview.plane.text().endswith("; 24 in 2 volumes")
+    assert preview.plane.text().endswith("; 24 in all 2 volumes")
 
     flat = window.grid.data
     window.viewer.dims.ndisplay = 3

@@ -186,7 +186,8 @@ def test_a_zarr_is_known_by_what_lies_in_the_folder(tmp_path: Path, zarr_format:
         ((data, _, _),) = read(tmp_path / "plate.zarr" / folder)
         np.testing.assert_array_equal(data[...], pixels)
     assert get_reader(str(tmp_path / "plate.zarr" / "A" / "1")) is not None
-    assert get_reader(str(tmp_path)) is None
+    (tmp_path / "empty").mkdir()
+    assert get_reader(str(tmp_path / "empty")) is None
     assert get_reader(str(tmp_path / "away")) is None
 
 

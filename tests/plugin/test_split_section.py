@@ -277,6 +277,7 @@ def choose_file(window: Window, monkeypatch: pytest.MonkeyPatch) -> Choose:
 
         for name in ("getOpenFileName", "getSaveFileName"):
             monkeypatch.setattr(QFileDialog, name, answer)
+        monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *_: ([str(path)], ""))
         trigger = getattr(button, "trigger", None) or (lambda: window.click(button))
         trigger()
         window.settle()

@@ -131,7 +131,7 @@ def test_what_cannot_be_opened_is_notified_and_what_cannot_be_planned_replaces_t
     assert len(window.grid.data) == 0
     window.type_number(window.widget.patches.size.boxes[1], 32)
     window.type_number(window.widget.patches.overlap.boxes[1], 32)
-    assert "overlap (32, 32) must be at least 0 and less than the size (32, 32)" in window.summary
+    assert "overlap along Y is 32; it must be at least 0 and less than" in window.summary
     window.type_number(window.widget.patches.overlap.boxes[1], 8)
     assert "patches" in window.summary
     assert len(window.grid.data) > 0

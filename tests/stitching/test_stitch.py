@@ -508,7 +508,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         assert not out.exists()
         assert not out.with_name("o.ome.zarr.partial").exists()
 
-    refused(f"{len(images) - 1} predictions of all, but {len(images)} patches", images[1:])
+    refused(f"{len(images) - 1} predictions, but {len(images)} patches", images[1:])
     refused(r"size \(15, 16\), patches \(16, 16\)", images[..., 1:, :])
     refused("labels have no average", images, blend="average")
     refused("1 channel names", images, channel_names=["a"])
@@ -528,7 +528,7 @@ def test_a_full_disk_is_noticed_before_anything_is_written(
     usage = SimpleNamespace(free=100_000)
     with monkeypatch.context() as full:
         full.setattr(shutil, "disk_usage", lambda _: usage)
-        match = r"image needs 288\.8 KB, but .* has 100\.0 KB free; make room, or save it"
+        match = r"image needs 289 kB, but .* has 100 kB free; make room, or save it"
         with pytest.raises(ExportError, match=match):
             stitch(made.path, predicted, out)
         stitch(made.path, predicted, out, codec="zstd")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ByteSize
 
 from napari_patchset.cli.parameters import (
     DryRun,
@@ -52,6 +51,7 @@ from napari_patchset.exporting.stages import (
 from napari_patchset.exporting.writing.selection import UNREADABLE
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
+from napari_patchset.jobs.folder import size_text
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies.base import MISSING_PLANE
 from napari_patchset.patchset.layout import UNSPLIT
@@ -299,7 +299,7 @@ def show_estimate(plan: ExportPlan, overwrite: bool, workers: int) -> None:
     """Report what an export would write, and how long it would take; write nothing."""
     estimate = estimate_export(plan, overwrite=overwrite, workers=workers, progress=show_progress)
     REPORT.skipped(estimate.failures)
-    size = ByteSize(estimate.nbytes).human_readable(decimal=True, separator=" ")
+    size = size_text(estimate.nbytes)
     most = " at most, before filters and compression" if estimate.is_upper_bound else ""
     time = estimate.seconds
     lines = [

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ByteSize
 
 from napari_patchset.cli.parameters import option
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING
 from napari_patchset.exporting.status import export_status, find_workdir, unfinished_status
 from napari_patchset.exporting.writing.workdir import WorkDir
-from napari_patchset.jobs.folder import JobFolder
+from napari_patchset.jobs.folder import JobFolder, size_text
 from napari_patchset.jobs.status import WorkStatus, find_unfinished
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX, SUFFIXES
 from napari_patchset.stitching.status import folder_status, stitch_status
@@ -107,7 +106,7 @@ def _status_of(folder: JobFolder[Any]) -> WorkStatus:
 
 
 def _size(found: WorkStatus) -> str:
-    return ByteSize(found.bytes).human_readable(decimal=True, separator=" ")
+    return size_text(found.bytes)
 
 
 def _lines(found: WorkStatus) -> list[str]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 from uuid import uuid4
 
-from pydantic import ByteSize, ValidationError
+from pydantic import ValidationError
 
 from napari_patchset._model import Frozen
 from napari_patchset.credentials import hide_credentials
@@ -59,6 +59,15 @@ def files_of_jobs(kind: str, files: str, folders: str) -> OwnFiles:
     return OwnFiles(kind, lambda name: is_file(_DRAFT.sub(r"\g<folder>\g<name>", name)), is_folder)
 
 
+def size_text(n_bytes: int) -> str:
+    """Return a size on disk as people read it: "197 kB", of 1000 bytes each."""
+    value, units = float(n_bytes), iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while value >= 999.5 and unit != "TB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.3g} {unit}"
+
+
 def check_space(root: Path, needed: int, what: str, remedy: str) -> None:
     """Raise ExportError if the disk of `root`, which need not exist, has too little free space.
 
@@ -72,9 +81,7 @@ def check_space(root: Path, needed: int, what: str, remedy: str) -> None:
     folder = next(path for path in root.absolute().parents if path.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:
-        needs, has = (
-            ByteSize(n).human_readable(decimal=True, separator=" ") for n in (needed, free)
-        )
+        needs, has = size_text(needed), size_text(free)
         raise ExportError(
             f"{what} needs {needs}, but {folder} has {has} free; make room, or {remedy}."
         )

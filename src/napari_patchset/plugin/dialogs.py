@@ -26,9 +26,12 @@ from napari_patchset.stacks.opening import FILE_FORMATS, ZIP_SUFFIX
 _ANNOTATIONS_FIELD = "More options > Annotations"
 _REMEDIES = {
     SMALL_REMEDY: f"{SMALL_REMEDY} (More options > Strategy > Small image)",
+    "dd sources": "dd files or scenes",
+    "the first source": "the first image",
+    "Either every source": "Either every image",
     LABELS_REMEDY: f"draw outlines ({_ANNOTATIONS_FIELD} > Draw…), or choose another strategy",
 }
-"""The remedies of errors, with their places in the form."""
+"""Words of errors, and remedies, in those of the form, with their places there."""
 
 USER_ERRORS = (PatchsetError, ValidationError, OSError)
 """Errors that the user can put right."""
@@ -44,9 +47,13 @@ def message(error: Exception) -> str:
         return f"{error.filename}: {error.strerror.lower()}"  # without "[Errno 2]"
     if isinstance(error, MissingAnnotationsError):
         return f"{str(error).removesuffix('.')} ({_ANNOTATIONS_FIELD})."
-    text = str(error)
-    for remedy, in_form in _REMEDIES.items():
-        text = text.replace(remedy, in_form)
+    return in_window(str(error))
+
+
+def in_window(text: str) -> str:
+    """Return a text in the words of the window."""
+    for words, in_form in _REMEDIES.items():
+        text = text.replace(words, in_form)
     return text
 
 
@@ -82,12 +89,27 @@ def notifying(slot: _Slot) -> _Slot:
     return cast("_Slot", notified)
 
 
-def ask_image(parent: QWidget) -> Path | None:
-    """Open a dialog for an image file; None if it is cancelled."""
-    suffixes = [suffix for form in FILE_FORMATS for suffix in form.suffixes] + [ZIP_SUFFIX]
-    kinds = f"Images ({' '.join(f'*{suffix}' for suffix in suffixes)});;All files (*)"
-    name, _ = QFileDialog.getOpenFileName(parent, "Open file", "", kinds)
+def ask_image(parent: QWidget, beside: Path | None) -> Path | None:
+    """Open a dialog for an image file, in the folder of another one; None if it is cancelled."""
+    name, _ = QFileDialog.getOpenFileName(parent, "Open file", _folder_of(beside), _image_kinds())
     return Path(name) if name else None
+
+
+def ask_images(parent: QWidget, beside: Path | None) -> list[Path]:
+    """Open a dialog for image files, in the folder of another one; empty if it is cancelled."""
+    title = "Add files to the set"
+    names, _ = QFileDialog.getOpenFileNames(parent, title, _folder_of(beside), _image_kinds())
+    return list(map(Path, names))
+
+
+def _image_kinds() -> str:
+    suffixes = [suffix for form in FILE_FORMATS for suffix in form.suffixes] + [ZIP_SUFFIX]
+    return f"Images ({' '.join(f'*{suffix}' for suffix in suffixes)});;All files (*)"
+
+
+def _folder_of(image: Path | None) -> str:
+    """Return the folder of an image, "" for none, and for a layer, whose path is no file's."""
+    return str(image.parent) if image is not None and image.is_absolute() else ""
 
 
 def ask_plan(parent: QWidget) -> Path | None:

@@ -270,6 +270,17 @@ def _keep_program(mesh: Any) -> None:
     mesh._build_color_transform = lambda colors: unchanged
 
 
+def drop_shape_colors(layer: Shapes) -> None:
+    """Forget colours of shapes that are gone.
+
+    napari keeps those of a shape that was too small when its drawing ended, and draws all later
+    ones in the colour of the one before (up to 0.9.2).
+    """
+    view = layer._data_view
+    n = len(view.shapes)
+    view._edge_color, view._face_color = view._edge_color[:n], view._face_color[:n]
+
+
 def limit_thumbnail(layer: Vectors, count: int) -> None:
     """Draw fewer lines in a thumbnail than napari, which draws 1024 in Python (up to 0.9.2)."""
     layer._max_vectors_thumbnail = count

@@ -20,11 +20,12 @@ from napari.viewer import Viewer
 
 from napari_patchset.annotations.geojson import is_geojson, read_geojson
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.plans.source_files import images_in
 from napari_patchset.patchset.layout import SUFFIXES
 from napari_patchset.plugin.dialogs import USER_ERRORS, message, show_offer
 from napari_patchset.plugin.layers.outlines import ImageSpace, make_layer
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
-from napari_patchset.plugin.layers.scene_layout import MAX_SCENES, all_scene_layers
+from napari_patchset.plugin.layers.scene_layout import MAX_SCENES, all_scene_layers, name_by_file
 from napari_patchset.plugin.layers.viewer_images import find_scene_layers, shown_files
 from napari_patchset.plugin.napari_compat import Opener, is_closed, open_viewer, show_status
 from napari_patchset.plugin.overrides import open_sequence, remember, source_ref
@@ -60,10 +61,11 @@ def get_reader(path: str | list[str]) -> Reader | None:
     one. A zarr folder may have any name: zarr's metadata files in it identify it. So does the
     content of a zip archive.
     """
+    name = path if isinstance(path, str) else path[0] if len(path) == 1 else ""
+    if name and _is_plain_folder(Path(name)):
+        return read_layers if any(_is_ours(str(each)) for each in Path(name).iterdir()) else None
     if isinstance(path, str):
         return read_layers if _is_ours(path) else None
-    if len(path) == 1 and _is_plain_folder(Path(path[0])):
-        return read_layers if any(_is_ours(str(each)) for each in Path(path[0]).iterdir()) else None
     return read_layers if path and all(map(_is_ours, path)) else None
 
 
@@ -87,18 +89,23 @@ def _is_plain_folder(path: Path) -> bool:
 def read_layers(path: str | list[str]) -> list[LayerTuple]:
     """Read a file for napari: see `read_file`.
 
+    Of a folder, show the first image; where the user opened it, the widget adds the others to its
+    set. Files, or a folder, that come as a list are one image.
+
     Show progress in the status bar. An error is raised; where the user opened a file that no other
     reader could open, it is shown in one notification instead.
     """
     name, opener = path if isinstance(path, str) else path[0], Opener.find()
     if is_geojson(name):
         return _read_outlines(name, opener)
-    is_stack = not isinstance(path, str) and (len(path) > 1 or _is_plain_folder(Path(name)))
+    is_folder = _is_plain_folder(Path(name))
+    is_stack = not isinstance(path, str) and (len(path) > 1 or is_folder)
     viewer, text = opener.viewer, f"Opening {Path(name).name}…"
     if viewer is not None:
         show_status(viewer, text)
     try:
-        opened = read_sequence(path) if is_stack else read_file(name)
+        files = images_in(Path(name)) if is_folder and not is_stack else [Path(name)]
+        opened = read_sequence(path) if is_stack else read_file(str(files[0]))
     except USER_ERRORS as error:
         has_other_readers = _suffix(name) != ".czi" and not name.endswith(SUFFIXES)
         if has_other_readers or not opener.is_person:
@@ -110,10 +117,12 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
             viewer.status = _READY
     if opened.notice:
         _notify(viewer, opened)
+    if opener.is_person and viewer is not None and len(files) > 1:
+        _in_widget(viewer, lambda widget: widget.add_files(files[1:]))
     if opener.is_person and viewer is not None and viewer.layers and _is_set(name):
         outbox().post(partial(open_viewer, Path(name).name, opened.layers))
         return NO_LAYERS
-    return opened.layers
+    return opened.layers if viewer is None else name_by_file(viewer, opened.layers)
 
 
 def read_file(name: str) -> Opened:
@@ -162,20 +171,30 @@ class FileOpener:
     def __init__(self, viewer: Viewer) -> None:
         self.worker = Worker()
         self._viewer, self._text = viewer, ""
+        self._is_beside = False
+        """Whether what is read is a file of its own, beside those that are shown."""
         self.worker.returned.connect(self._on_read)
         self.worker.failed.connect(self._on_failed)
 
     def open(self, path: str | Path) -> None:
         """Read a file, then show it; replaces one that is still being read."""
-        self.run(f"Opening {Path(path).name}…", read_file, str(path))
+        self._is_beside = True
+        self._run(f"Opening {Path(path).name}…", read_file, str(path))
 
     def run(self, text: str, read: Callable[..., Opened], *args: Any) -> None:
         """Call `read(*args)`, then show the result; the status bar shows a text meanwhile."""
+        self._is_beside = False
+        self._run(text, read, *args)
+
+    def _run(self, text: str, read: Callable[..., Opened], *args: Any) -> None:
         self._text = self._viewer.status = text
         self.worker.run(read, *args)
 
     def _on_read(self, opened: Opened) -> None:
-        for data, options, kind in opened.layers:
+        layers = opened.layers
+        if self._is_beside:
+            layers = name_by_file(self._viewer, layers)
+        for data, options, kind in layers:
             self._viewer.add_layer(Layer.create(data, options, kind))
         if opened.notice:
             _notify(self._viewer, opened)
@@ -224,6 +243,18 @@ def _show_patches(viewer: Viewer | None) -> Any:
     return widget
 
 
+def _in_widget(viewer: Viewer, act: Callable[[Any], None]) -> None:
+    """Call a function with the widget, once the images that are being opened are there."""
+    known = ref(viewer)
+
+    def act_in_widget() -> None:
+        viewer = known()
+        if viewer is not None and not is_closed(viewer):
+            act(_show_patches(viewer))
+
+    outbox().post(act_in_widget)
+
+
 def _read_outlines(name: str, opener: Opener) -> list[LayerTuple]:
     """Have the widget open outlines over the scene that it shows; for a script, return a layer.
 
@@ -234,14 +265,7 @@ def _read_outlines(name: str, opener: Opener) -> list[LayerTuple]:
     """
     viewer = opener.viewer
     if viewer is not None and opener.is_person:
-        known = ref(viewer)
-
-        def open_outlines() -> None:
-            viewer = known()
-            if viewer is not None and not is_closed(viewer):
-                _show_patches(viewer).open_outlines(name)
-
-        outbox().post(open_outlines)  # once the images that were dropped with it are there
+        _in_widget(viewer, lambda widget: widget.open_outlines(name))
         return NO_LAYERS
     path = next(iter(shown_files(viewer)), None) if viewer is not None else None
     shown = find_scene_layers(viewer, path) if viewer is not None and path else None

@@ -1,11 +1,11 @@
 """The scene metadata that planning needs, read in a background thread."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import SOURCE_ERRORS, ArgumentError
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.patching.regions import Masks
@@ -122,9 +122,21 @@ def read_with_overrides(
     return layers, context
 
 
-def read_scenes(path: Path) -> tuple[Path, Scenes]:
-    """List the scenes of a file."""
-    return path, image_scenes(source_ref(path))
+def read_scenes(
+    paths: Sequence[Path],
+) -> Generator[int, None, tuple[dict[Path, Scenes], list[Exception]]]:
+    """List the scenes of files, and the errors of those that can't be read.
+
+    Yield how many files are done.
+    """
+    scenes, errors = dict[Path, Scenes](), list[Exception]()
+    for done, path in enumerate(paths):
+        yield done
+        try:
+            scenes[path] = image_scenes(source_ref(path))
+        except SOURCE_ERRORS as error:
+            errors.append(error)
+    return scenes, errors
 
 
 def load_plan(path: Path, shown: Mapping[Path, Sequence[SceneId | None]]) -> LoadedPlan:
@@ -185,10 +197,14 @@ def default_out(path: Path, suffix: str) -> str:
 
 
 def unused_name(out: Path) -> Path:
-    """Return a name that no set has: NAME, or NAME-2, NAME-3, ..."""
+    """Return a name that no set has: NAME, or NAME-2, NAME-3, ..., also after NAME-2 itself."""
     stem, number, path = stem_of(out), 2, out
+    suffix = out.name.removeprefix(stem)
+    first, _, last = stem.rpartition("-")
+    if last.isdigit() and out.with_name(first + suffix).exists():
+        stem, number = first, int(last) + 1
     while path.exists():
-        path = out.with_name(f"{stem}-{number}{out.name.removeprefix(stem)}")
+        path = out.with_name(f"{stem}-{number}{suffix}")
         number += 1
     return path
 

@@ -41,7 +41,7 @@ from napari_patchset.stitching.stitch import (
     iter_stitch,
 )
 from napari_patchset.stitching.stitch_folder import SUFFIX, StitchFolder
-from napari_patchset.stitching.stitched_image import images_of
+from napari_patchset.stitching.stitched_image import StitchedImage, images_of
 
 _BY_NAME = "all, by name"
 _WIDTH = 480
@@ -86,7 +86,7 @@ class StitchDialog(QDialog):
             value=StitchOptions().blend,
             tooltip=StitchOptions.help("blend"),
         )
-        self.argmax = CheckBox(text="Write the highest channel as labels")
+        self.argmax = CheckBox(text="Save labels: the number of the highest channel")
         self.argmax.tooltip = StitchOptions.help("argmax")
         self.out = LineEdit(tooltip=f"The OME-Zarr to write, NAME{SUFFIX}.")
         self.status, self.progress = QLabel(), ProgressBar(value=0, min=0, max=1, visible=False)
@@ -220,13 +220,20 @@ def _check(choice: Choice) -> Generator[tuple[str, ...], None, str]:
         folder.check_not_begun()
     images = list(images_of(manifest.sources, plan.channels, plan.dtype, plan.factor))
     count = "1 image" if len(images) == 1 else f"{len(images)} images"
-    first, n = images[0], len(plan.channels)
-    sizes = dict(zip(first.frame_axes, first.frame_shape, strict=True))
-    sizes |= zip(first.spatial_axes, first.spatial_shape(0), strict=True)
-    shape = " × ".join(f"{axis} {sizes[axis]:,}" for axis in first.axes if axis in sizes)
-    text = f"{count}, {shape} px, {n} channel{'s' * (n > 1)}, {plan.dtype}"
+    n = len(plan.channels)
+    sizes = list(map(_sizes, images))
+    largest = {axis: max(each.get(axis, 1) for each in sizes) for axis in images[0].axes}
+    shape = " × ".join(f"{axis} {size:,}" for axis, size in largest.items() if axis in sizes[0])
+    up_to = "" if all(each == sizes[0] for each in sizes) else "up to "
+    text = f"{count}, {up_to}{shape} px, {n} channel{'s' * (n > 1)}, {plan.dtype}"
     resumes = "; resumes where it stopped" if begun else ""
     return f"{text}{resumes}.{_not_covered(manifest, choice.split)}"
+
+
+def _sizes(image: StitchedImage) -> dict[str, int]:
+    """Return the size of an image along each of its axes."""
+    sizes = dict(zip(image.frame_axes, image.frame_shape, strict=True))
+    return sizes | dict(zip(image.spatial_axes, image.spatial_shape(0), strict=True))
 
 
 def _not_covered(manifest: Manifest, split: str | None) -> str:

@@ -4,6 +4,7 @@ State flows one way. The form and the viewer make a `FormState`; `PlanControl` t
 into a `PlanPreview` in a background thread; `PreviewControl` draws that.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -41,8 +42,8 @@ from napari_patchset.plugin.stitching import StitchControl
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 
 _NOTHING_OPEN = (
-    "Open a CZI or TIFF file, drop a zarr folder on the window, or choose File > Open Sample > "
-    "Cells in three scenes."
+    "Open a CZI, a TIFF, a zarr or a folder of images: drop it on the window. To try it without a "
+    "file of yours, choose File > Open Sample > Cells in three scenes (Patchset)."
 )
 
 
@@ -136,6 +137,11 @@ class PatchesWidget(Panel):
         self.form.more.open()
         self.form.folds["Annotations"].open()
         self.annotations.open(path)
+
+    def add_files(self, paths: Sequence[Path]) -> None:
+        """Add files to the set of the image that was opened last."""
+        self._refresh()
+        self.source_control.add_files(paths)
 
     def _show_annotations(self) -> None:
         self.ensureWidgetVisible(self.form.annotations.native)
@@ -320,7 +326,7 @@ class PatchesWidget(Panel):
 
     def _summarize(self, planned: PlanPreview) -> str:
         names = ", ".join(self.form.channels.hidden_names)
-        hidden = f"<br>Exported, though hidden: {escape(names)}" if names else ""
+        hidden = f"<br>Goes into the set, though hidden here: {escape(names)}" if names else ""
         return summarize(planned) + hidden
 
     def _show_hidden(self) -> None:

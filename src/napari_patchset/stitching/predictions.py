@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from zarr.errors import BaseZarrError
 
 from napari_patchset.errors import ArgumentError, IncompleteSetError, UnreadableFileError
+from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.reader import PatchArray, PatchSet
 from napari_patchset.source import natural_key
 from napari_patchset.stacks.cache import OpenFiles, SharedCache
@@ -249,11 +250,16 @@ def check_alike(predictions: Mapping[str, Predictions], counts: Mapping[str, int
     for split, each in predictions.items():
         if each.shape[0] != counts[split]:
             raise ArgumentError(
-                f"There are {each.shape[0]} predictions of {split}, but {counts[split]} patches; "
-                "predict every patch, in the order of the set."
+                f"There are {each.shape[0]:,} predictions{_of(split)}, but {counts[split]:,} "
+                "patches; predict every patch, in the order of the set."
             )
         if (each.shape[1:], each.dtype) != (first.shape[1:], first.dtype):
             raise ArgumentError(
-                f"Predictions of {split} are {each.shape[1:]} {each.dtype}, others "
+                f"Predictions{_of(split)} are {each.shape[1:]} {each.dtype}, others "
                 f"{first.shape[1:]} {first.dtype}; all must be alike."
             )
+
+
+def _of(split: str) -> str:
+    """Return " of train"; "" in a set that is not split."""
+    return "" if split == UNSPLIT else f" of {split}"

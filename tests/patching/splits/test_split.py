@@ -511,8 +511,9 @@ def test_a_share_that_is_far_from_the_wanted_one_is_remarked() -> None:
     remark = Split(folds=4).remark({"train": 5}, (1, 1, 1, 2))
     assert remark is not None
     assert remark.startswith("3 of the 4 folds have a single patch")
-    assert "50% of the patches validate, not 10%" in str(split.remark({"train": 5, "val": 5}))
-    assert "30% of the patches validate, not 90%" in str(
+    remark = str(split.remark({"train": 5, "val": 5}))
+    assert "50% of the patches are for validation, not 10%" in remark
+    assert "30% of the patches are for validation, not 90%" in str(
         Split(val=0.9).remark({"train": 70, "val": 30})
     )
 

@@ -207,9 +207,9 @@ class Split(Settings):
         remedy = "Split by block, or add sources" if is_whole_image else "Add sources"
         if self.by in ("auto", "block"):
             remedy = "Choose less overlap or smaller patches, or add scenes or files"
-        why = "no split that was tried is better"
+        why = "what must stay together allows no closer share of those that were tried"
         for name, verb, wanted in (
-            (VALIDATION, "validate", self.val),
+            (VALIDATION, "are for validation", self.val),
             (TEST, "are for the test", self.test),
         ):
             n = counts.get(name, 0)

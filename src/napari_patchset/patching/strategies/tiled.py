@@ -74,8 +74,8 @@ class Tiled(SizedStrategy):
         for axis, (o, p) in zip(axes, pairs, strict=False):
             if isinstance(o, int) == isinstance(p, int) and not 0 <= _number(o) < _number(p):
                 raise ValueError(
-                    f"overlap {self.overlap} must be at least 0 and less than the size "
-                    f"{self.size}; along {axis}, it is {o}, and the size {p}"
+                    f"the overlap along {axis} is {o}; it must be at least 0 and less than the "
+                    f"size there, {p}"
                 )
         return self
 

@@ -33,6 +33,7 @@ from napari_patchset.plugin.layers.outlines import (
     add_class,
     class_names,
     classes_of,
+    draw_next_with,
     draw_with,
     drop_orphans,
     file_of,
@@ -167,6 +168,7 @@ class AnnotationControl:
         for layer in list(self._written):
             for event in _events(layer):
                 event.disconnect(self._on_edited)
+            layer.events.mode.disconnect(self._keep_class)
         self._chosen, self._away = {}, []
 
     def refresh(self) -> None:
@@ -268,6 +270,7 @@ class AnnotationControl:
             self._written[layer], self._drawings[layer] = _Written(), Drawing.of(layer)
             for event in _events(layer):
                 event.connect(self._on_edited)
+            layer.events.mode.connect(self._keep_class)
 
     def _on_edited(self, event: Any) -> None:
         self._written.setdefault(event.source, _Written()).path = None
@@ -379,6 +382,12 @@ class AnnotationControl:
             colors = with_colors(dict.fromkeys(name for name, _ in chosen.classes))
             classes = [ClassInfo(n, c) for n, c in colors.items()]
         self._section.show_classes(classes, is_layer=isinstance(chosen, Shapes))
+        self._keep_class()
+
+    def _keep_class(self) -> None:
+        """Have the next outline drawn in the class that is chosen in the list."""
+        if (layer := self._layer) is not None and (name := self._section.current) is not None:
+            draw_next_with(layer, name)
 
     @notifying
     def _draw(self) -> None:

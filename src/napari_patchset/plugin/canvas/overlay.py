@@ -166,6 +166,13 @@ class GridOverlay:
         """Whether its layer exists: the user may remove it."""
         return self._layers.lines is not None
 
+    @property
+    def has_example(self) -> bool:
+        """Whether a patch is framed that nobody points at or picked, to show the overlap."""
+        framed = self._highlighted
+        is_framed = framed is not None and framed.row >= 0
+        return is_framed and self.hovered is None and self._picked is None
+
     def draw(self, grid: PlaneGrid, picked: int | None = None) -> None:
         """Draw the patches of a plane, one of them framed."""
         if self.grid is not None and self.grid.patches is not grid.patches:
@@ -302,7 +309,7 @@ class GridOverlay:
         patches, is_outlined = grid.patches, bool(self._drawing and self._drawing.outlined)
         row = self.hovered if self.hovered is not None else self._picked
         if row is None and is_outlined:
-            row = self._example = self._choose_example(patches, view)
+            row = self._example = self._choose_example(grid, view)
         shown = _Highlighted(patches, _number(row), _number(self._picked), pixel)
         before = self._highlighted
         is_same = before and before[:3] == shown[:3]
@@ -321,8 +328,15 @@ class GridOverlay:
         mesh = highlight_mesh(shaded, frames, pixel, shade) if frames else NO_MESH
         self._layers.draw_highlight(mesh, plane_space(grid.image))
 
-    def _choose_example(self, patches: PlanePatches, view: Box) -> int | None:
-        """Return a patch that overlaps others; the same one as long as it is in view."""
+    def _choose_example(self, grid: PlaneGrid, view: Box) -> int | None:
+        """Return a patch that overlaps others by choice; the same one as long as it is in view.
+
+        Those at the border overlap whatever is chosen: nobody asks to see how.
+        """
+        planned = grid.planned
+        if planned.steps[-2:] == planned.grid.size[-2:]:
+            return None
+        patches = grid.patches
         box = None if self._example is None else patches.box_of(self._example)
         if box is not None and view.contains(Box(*map(tuple, box))):
             return self._example

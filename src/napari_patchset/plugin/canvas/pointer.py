@@ -65,6 +65,11 @@ class StatusLine:
         # After napari's own callback, which would overwrite what this one sets.
         viewer.events.status.connect(self._on_status, position="last")
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether napari shows nothing of its own."""
+        return self._replaced in ("", "Ready")
+
     def describe(self, patch: str) -> None:
         """Show the patch under the mouse, "" for none."""
         self._patch = patch

@@ -50,6 +50,8 @@ _WAIT_MS = 30
 _HOVER_MS = 10
 """Shortest time between highlights while the mouse moves."""
 
+_EXAMPLE = "Framed: an example of one patch; tinted: what it shares with its neighbours"
+
 
 _TOO_SMALL = "Patches are too small to draw at this zoom; zoom in."
 
@@ -250,9 +252,13 @@ class PreviewControl:
         self._describe(grid, row)
 
     def _describe(self, grid: PlaneGrid | None, row: int | None) -> None:
-        """Describe a patch in the status bar, None for none."""
-        lines = patch_lines(grid.planned, row) if grid is not None and row is not None else []
-        self.status.describe(", ".join(lines))
+        """Describe a patch in the status bar; for none, say what is framed all the same."""
+        text = ""
+        if grid is not None and row is not None:
+            text = ", ".join(patch_lines(grid.planned, row))
+        elif self.overlay.has_example and self.status.is_idle:
+            text = _EXAMPLE
+        self.status.describe(text)
 
     def _show_patch(self, row: int | None) -> None:
         if self._shown is None or (grid := self.drawn) is None:
@@ -337,7 +343,10 @@ class PreviewControl:
             self._wanted = row
             self.scene_wanted.emit(state.sources[index].scene)
         else:
-            self._viewer.status = f"This patch lies in {state.names[index]}, which is not shown."
+            self._tell_absent(state.names[index])
+
+    def _tell_absent(self, name: str) -> None:
+        self.gallery.tell(f"This patch lies in {name}, which is not shown. Open it to go there.")
 
     def _go_on(self, planned: PlanPreview) -> None:
         """Show the place that was waiting for its scene."""
@@ -349,11 +358,10 @@ class PreviewControl:
 
     def _go_to_place(self, info: SourceInfo, sample: int, start: tuple[int, ...]) -> None:
         """Show the place of a patch of a set, if it was cut from the shown image."""
-        if (grid := self.drawn) is None:
-            return
-        shown = grid.planned.shown_source
-        if (info.key, info.scene) != (shown.key, shown.scene):
-            self._viewer.status = f"This patch lies in {info.name}, which is not shown."
+        grid = self.drawn
+        shown = None if grid is None else grid.planned.shown_source
+        if grid is None or shown is None or (info.key, info.scene) != (shown.key, shown.scene):
+            self._tell_absent(info.name)
             return
         y, x = info.to_file(start)[-2:]
         show_plane(self._viewer, grid.image, info, sample, start[0] if len(start) > 2 else 0)

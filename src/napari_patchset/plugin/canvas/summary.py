@@ -1,17 +1,20 @@
 """A plan in words: counts, sizes and reasons; the patches of a plane."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from napari_patchset.jobs.folder import size_text
 from napari_patchset.patching.duplicates import DUPLICATE
 from napari_patchset.patching.filters.measurements import column_words, reason_words
+from napari_patchset.patching.grid import Draws
 from napari_patchset.patching.lengths import Length, Micrometres
 from napari_patchset.patching.splits.groups import TEST, TRAINING, VALIDATION
-from napari_patchset.patching.splits.split import ALL
+from napari_patchset.patching.splits.split import ACROSS_PARTS, ACROSS_SPLITS, ALL
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.base import UNCOVERED
 from napari_patchset.patching.verdicts import Verdicts
+from napari_patchset.plugin.dialogs import in_window
 from napari_patchset.plugin.form.size_row import format_length
 from napari_patchset.plugin.plan_preview import PlanPreview
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
@@ -37,7 +40,8 @@ def summarize(planned: PlanPreview) -> str:
         exported = np.bincount(verdicts.split[verdicts.kept], minlength=len(verdicts.splits))
         counts = dict(zip(verdicts.splits, exported.tolist(), strict=True))
         folds = verdicts.fold_sizes
-        lines += [remark] if (remark := split.remark(counts, folds)) else []
+        lines += [in_window(remark)] if (remark := split.remark(counts, folds)) else []
+        lines += map(_escaped, _lacking(verdicts, planned.grid.draws))
     lines += [_left_out(planned, why, count) for why, count in planned.grid.excluded.items()]
     if lost := planned.n_lost_choices:
         choices = "choice by hand fits" if lost == 1 else "choices by hand fit"
@@ -51,16 +55,15 @@ def summarize(planned: PlanPreview) -> str:
 def plane_summary(planned: PlanPreview, patches: PlanePatches) -> str:
     """Return how many of the candidates are on the shown plane, or go through it."""
     here, total, n = len(patches), len(planned.grid), planned.n_planes
-    noun = "candidate" if here == 1 else "candidates"
-    text = f"{here:,} {noun} here"
+    text = f"{here:,} on this plane"
     if (axes := patches.axes) is not None and here == len(axes[0]) * len(axes[1]) > 1:
         text += f" ({len(axes[1])} × {len(axes[0])})"
     if rejected := int(np.count_nonzero(patches.category == PatchCategory.REJECTED)):
-        text += f", {rejected:,} rejected"
+        text += f", {rejected:,} of them rejected"
     if here == total:
         return text
     planes = "plane" if len(planned.grid.size) == 2 else "volume"
-    return f"{text}; {total:,} in all" if n == 1 else f"{text}; {total:,} in {n:,} {planes}s"
+    return f"{text}; {total:,} in all" if n == 1 else f"{text}; {total:,} in all {n:,} {planes}s"
 
 
 def border_hint(planned: PlanPreview) -> str:
@@ -120,7 +123,7 @@ def _on_disk(planned: PlanPreview) -> str:
     if not (arrays := planned.arrays):
         return ", coordinates only"
     most = "" if planned.state.recipe.codec == "none" else "at most "
-    return f", {most}{_bytes(sum(each.n * each.patch_bytes for each in arrays))}"
+    return f", {most}{size_text(sum(each.n * each.patch_bytes for each in arrays))}"
 
 
 _CATEGORIES = {
@@ -151,7 +154,11 @@ def _square(category: PatchCategory) -> str:
     return f'<span style="color:{CATEGORY_COLORS[category]}">■</span>&nbsp;'
 
 
-_CAUSES = {DUPLICATE: "near-duplicates"}
+_CAUSES = {
+    DUPLICATE: "near-duplicates",
+    ACROSS_SPLITS: "with pixels in both train and val",
+    ACROSS_PARTS: "with pixels in more than one split",
+}
 """Reasons that do not follow a number well."""
 
 
@@ -167,6 +174,17 @@ def _reasons(planned: PlanPreview) -> list[str]:
     rejections = [f"{n:,} {cause}" for n, cause in zip(counts, causes, strict=True) if n]
     rejected_by = [f"Rejected: {', '.join(rejections)}"] if rejections else []
     return [_escaped(line) for line in (*rejected_by, _limits(verdicts)) if line]
+
+
+def _lacking(verdicts: Verdicts, draws: Draws | None) -> Iterator[str]:
+    """Yield which classes, that balanced patches are drawn for, have no patch in a split."""
+    if draws is None:
+        return
+    for code, split in enumerate(verdicts.splits):
+        drawn = set(draws.code[verdicts.kept & (verdicts.split == code)].tolist())
+        lacks = [name for i, name in enumerate(draws.weights) if i not in drawn]
+        if lacks and drawn:
+            yield f"No patch in {split} is drawn for {', '.join(lacks)}"
 
 
 def _limits(verdicts: Verdicts) -> str:
@@ -187,11 +205,3 @@ def _escaped(text: str) -> str:
 
 def _by(values: Iterable[object]) -> str:
     return " × ".join(map(str, values))
-
-
-def _bytes(count: int) -> str:
-    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while value >= 1000 and unit != "TB":
-        value, unit = value / 1000, next(units)
-    return f"{value:.3g} {unit}"

@@ -172,6 +172,8 @@ class ChoiceRow(FilterRow):
     def __init__(self, channels: ChannelNames) -> None:
         self._channels = channels
         self._absent: ChannelId = ""
+        self._is_proposed = False
+        """Whether the channel is the one that was proposed; another image has another one."""
         self.kind = ComboBox(choices=_KINDS, value="std", tooltip=_KIND_TIP)
         self.channel = ComboBox(
             choices=self._channel_choices,
@@ -185,13 +187,28 @@ class ChoiceRow(FilterRow):
         for field, width in ((self.kind, 106), (self.side, 52), (limit, 46)):
             field.native.setFixedWidth(width)
         super().__init__([self.kind, self.channel, self.side, limit], limit)
+        self.channel.changed.connect(self._on_channel)
+
+    def propose_channel(self) -> None:
+        """Measure the first channel of the patches, if they have several."""
+        chosen = self._channels.chosen
+        if len(chosen) > 1:
+            self._choose(self._channels.choices[chosen[0]][1])
+        self._is_proposed = True
+
+    def _on_channel(self) -> None:
+        self._is_proposed = False
 
     def offer(self, channels: ChannelNames) -> None:
         """Offer the channels of an image; a chosen one that it lacks is marked as absent."""
-        chosen = self.channel.value
+        chosen, was_proposed = self.channel.value, self._is_proposed
         self._channels = channels
         with self.changed.blocked():
             self._choose(chosen)
+            if was_proposed and self._absent != "":
+                self._choose("")
+                self.propose_channel()
+            self._is_proposed = was_proposed
 
     def follow(self, channels: ChannelNames) -> None:
         """Take the same channels, of which others go into the patches."""

@@ -51,7 +51,7 @@ class FiltersSection(Section):
         self.text.native.setPlaceholderText("std[DAPI]>p10")
         self.keep = Percent(
             max=100,
-            label="Keep rejected %",
+            label="Export rejected %",
             tooltip=description(Recipe, "keep_fraction"),
         )
         self._dedupe: int | None = None
@@ -62,7 +62,7 @@ class FiltersSection(Section):
         )
         fields = Section([self.keep, self.alike])
         super().__init__([Row([self.add, self.text]), fields], labels=False)
-        self.add.changed.connect(lambda: self._append(ChoiceRow(self._channels)))
+        self.add.changed.connect(self._add_row)
         self.text.native.returnPressed.connect(self._add_text)
 
     def offer(self, names: Sequence[str], chosen: Sequence[int] | None = None) -> None:
@@ -146,6 +146,11 @@ class FiltersSection(Section):
         row = ChoiceRow(self._channels)
         is_of_channels = not isinstance(rule, ShareFilter)
         return row if is_of_channels and row.load(rule) else TextRow(str(rule))
+
+    def _add_row(self) -> None:
+        row = ChoiceRow(self._channels)
+        row.propose_channel()
+        self._append(row)
 
     def _add_text(self) -> None:
         if text := str(self.text.value).strip():

@@ -170,7 +170,9 @@ class RecipeForm:
                 self.patches.fit(_extent(info, pixel_size), pixel_size)
 
     def _on_classes(self) -> None:
-        self.strategy.offer_classes([each.name for each in self.annotations.classes])
+        # Patches can't be drawn from a class that has no outline yet.
+        has_outlines = (each for each in self.annotations.classes if each.n_outlines != 0)
+        self.strategy.offer_classes([each.name for each in has_outlines])
         self.split.offer(ANNOTATION, self.annotations.outlines.value is not None)
         self._show()
 

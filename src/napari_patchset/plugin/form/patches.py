@@ -158,7 +158,7 @@ class PatchesSection(Section):
         if self._typed_depth_axis != self.depth_axis.value:
             return f"This image has no {self._typed_depth_axis}: 2-D patches."
         return "<br>".join(
-            f"Only {_extent_text(axis, self._extent[axis])}; {axis} set to {size}."
+            f"{axis} is {size} here: the image has only {_extent_text(axis, self._extent[axis])}."
             for axis, size in self._limited.items()
         )
 

@@ -77,6 +77,9 @@ class SourceSection(Section):
         self.file.tooltip = str(path) if path and not _is_layer(path) else _IMAGE_TIP
 
 
+ADD_FILES = "Add files…"
+
+
 class ExtraFilesSection(Section):
     """The other scenes and files of the same patch set."""
 
@@ -89,8 +92,9 @@ class ExtraFilesSection(Section):
             tooltip="Cut patches from every scene of each file, not only from the shown one.",
         )
         self.add = PushButton(
-            text="Add file…",
-            tooltip="Cut patches from more files; they go into the same patch set.",
+            text=ADD_FILES,
+            tooltip="Cut patches from more files; they go into the same patch set. A folder that "
+            "is dropped on the window adds its files, too.",
         )
         self.files: tuple[Path, ...] = ()
         self._texts: list[str] = []

@@ -34,7 +34,7 @@ _KINDS = choices_of(
     STRATEGIES,
     tiled="tiled: a regular grid",
     random="random",
-    stratified="stratified: random, one per cell",
+    stratified="stratified: one at random in each cell",
     balanced="balanced: random, by class of the labels",
     fixed="clicked on the image",
     whole="whole planes or volumes",
@@ -92,7 +92,7 @@ class StrategySection(Section):
         self._make_random_fields()
         self._make_click_fields()
         self._fields: dict[str, Widget] = {name: getattr(self, name) for name in _FIELDS}
-        self._fields["classes"] = Row([self.classes, self.all_classes], label="Classes")
+        self._fields["classes"] = Row([self.classes, self.all_classes], label="Class shares")
         self._others: dict[str, Any] = {}
         """What a loaded plan has besides: the share that must be covered."""
         self.kept, self.forget_kept = Label(value=""), small_button("×", "Remove these.", width=22)
@@ -125,7 +125,8 @@ class StrategySection(Section):
         )
         self.classes = LineEdit(
             value="foreground=0.5,background=0.5",
-            tooltip=description(Balanced, "classes"),
+            tooltip="How many patches are drawn for each class, relative to the others. "
+            f"{description(Balanced, 'classes')}",
         )
         self._known_classes: tuple[str, ...] = ()
         self._image: Path | None = None

@@ -58,6 +58,7 @@ _WAIT_MS = 30
 """Shortest time between looks at what is visible."""
 
 _HELP = "Click: go to the place on the image. Ctrl or Shift + click: select several."
+_SET_HELP = "Click: go to the place on the image that the patch was cut from, if that is shown."
 
 
 class Gallery(QDialog):
@@ -254,7 +255,13 @@ class Gallery(QDialog):
 
     def _describe(self, row: int) -> None:
         patches, self._described = self._patches, row
-        text = _HELP if patches is None or row < 0 else ", ".join(patches.lines(row))
+        text = _SET_HELP if isinstance(patches, SetPatches) else _HELP
+        if patches is not None and row >= 0:
+            text = ", ".join(patches.lines(row))
+        self.info.setText(text)
+
+    def tell(self, text: str) -> None:
+        """Show why a click did not go to a place, until the mouse is on another patch."""
         self.info.setText(text)
         self.info.setToolTip(text)  # which may be longer than there is space
 

@@ -275,9 +275,8 @@ class SetPatches(GalleryPatches):
         metrics = metric_lines({name: values[row] for name, values in self.metrics.items()})
         split = f": {self._split(row)}" if len(self.splits) > 1 else ""
         lines = [f"Patch {self.index[row]:,}{split}", self.place(row), f"{size} px", *metrics]
-        scene = self.source_place(row)[0].scene
-        if len(self.manifest.sources) > 1 and scene is not None:
-            lines.insert(1, f"scene {scene}")
+        if len(self.manifest.sources) > 1:
+            lines.insert(1, self.source_place(row)[0].name)
         return lines
 
     def color(self, row: int) -> str:

@@ -27,6 +27,7 @@ from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.plugin.layers.scene import METADATA_KEY
 from napari_patchset.plugin.layers.viewer_images import axes_of, is_straight
 from napari_patchset.plugin.lazy.array import finest
+from napari_patchset.plugin.napari_compat import drop_shape_colors
 
 shapely: Any = lazy_loader.load("shapely")
 
@@ -247,11 +248,25 @@ def draw_with(layer: Shapes, name: str) -> None:
     if str(layer.mode) not in ("select", "direct"):
         layer.selected_data = set()
     selected = set(layer.selected_data)
-    layer.feature_defaults = {CLASS: name}
-    layer.current_face_color = "transparent"
-    layer.current_edge_color = colors[name]
     if any(names[i] != name for i in selected):
         _set_names(layer, [name if i in selected else each for i, each in enumerate(names)])
+    layer.current_face_color = "transparent"
+    layer.current_edge_color = colors[name]
+    draw_next_with(layer, name)
+
+
+def draw_next_with(layer: Shapes, name: str) -> None:
+    """Make a class that of the shapes to come.
+
+    napari makes it that of the last shape whenever features are set, and takes the colour of what
+    is selected.
+    """
+    color = classes_of(layer).get(name)
+    if color is not None and CLASS in layer.features:
+        layer.feature_defaults = {CLASS: name}
+        with layer.block_update_properties():  # else what is selected is recoloured
+            layer.current_face_color = "transparent"
+            layer.current_edge_color = color
 
 
 def add_class(layer: Shapes) -> str:
@@ -279,10 +294,11 @@ def _set_names(layer: Shapes, names: Sequence[str]) -> None:
 
 
 def drop_orphans(layer: Shapes) -> None:
-    """Remove features of shapes that are not there, or the next shape would get them.
+    """Remove features and colours of shapes that are not there, or the next shape would get them.
 
     napari leaves those of a shape that was too small to be kept (up to 0.9.2).
     """
+    drop_shape_colors(layer)
     if len(layer.features) > layer.nshapes:
         layer.features = layer.features.iloc[: layer.nshapes].reset_index(drop=True)
 

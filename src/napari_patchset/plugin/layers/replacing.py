@@ -10,6 +10,7 @@ from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
 from napari_patchset.plugin.layers.scene import LABELS_OF, METADATA_KEY, LayerTuple
+from napari_patchset.plugin.layers.scene_layout import name_by_file
 from napari_patchset.plugin.layers.viewer_images import (
     SceneLayers,
     find_scene_layers,
@@ -43,6 +44,8 @@ def replace_layers(viewer: Viewer, scene: SceneLayers | None, new: Sequence[Laye
     that napari need not rebuild its sliders.
     """
     old, axes = layers_of(viewer, scene) if scene else [], viewer.dims.axis_labels
+    if scene and any(layer.name.startswith(f"{scene.path.stem}: ") for layer in old):
+        new = name_by_file(viewer, new)
     likes = _likes(old, new)
     taking = [(like, each) for like, each in likes if like is not None and _can_take(like, each)]
     taken = [layer for layer, _ in taking]

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from napari.viewer import Viewer
 from numpy.typing import NDArray
 
 from napari_patchset.axes import AxisLayout
 from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.plugin.dialogs import USER_ERRORS, message
-from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
+from napari_patchset.plugin.layers.scene import METADATA_KEY, LayerTuple, scene_layers
+from napari_patchset.plugin.layers.viewer_images import shown_files
 from napari_patchset.plugin.lazy.channel import visible_axes
 from napari_patchset.plugin.overrides import image_path
 from napari_patchset.source import Rect
@@ -184,6 +186,19 @@ def name_by_scene(layers: Sequence[LayerTuple], scene: SceneSummary) -> list[Lay
         (data, {**options, "name": f"{scene.label}: {options['name']}"}, kind)
         for data, options, kind in layers
     ]
+
+
+def name_by_file(viewer: Viewer, layers: Sequence[LayerTuple]) -> list[LayerTuple]:
+    """Put the name of their file before those of layers, if the viewer shows other files."""
+    named = list[LayerTuple]()
+    others = set(shown_files(viewer))
+    for data, options, kind in layers:
+        path = options["metadata"].get(METADATA_KEY, {}).get("path")
+        stem, name = "" if path is None else Path(path).stem, options["name"]
+        if stem and name != stem and others - {Path(path)}:
+            name = f"{stem}: {name}"
+        named.append((data, {**options, "name": name}, kind))
+    return named
 
 
 def _left_out(path: Path, count: int, errors: Sequence[Exception]) -> str:

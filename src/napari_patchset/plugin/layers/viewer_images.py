@@ -222,6 +222,9 @@ def _written(layer: Layer) -> dict[str, Any]:
 _PATCH, _ALL = 0.4, 0.95
 """Fractions of the view that a patch, and an image, take when zoomed to."""
 
+_WELL_SEEN = 0.5
+"""The fraction of the view that an image takes along its longer side, or it looks tiny."""
+
 _MAX_CROP = 2.5
 """An image that is larger than the view by less than this was fitted before there were docks."""
 
@@ -264,6 +267,15 @@ def show_unseen(viewer: Viewer, image: Image) -> None:
     """Fill the view with an image of which no part is visible."""
     low, high = view_of(viewer, image)
     if np.any(np.less_equal(high, 0)) or np.any(np.greater_equal(low, _extent(image))):
+        show_all(viewer, image)
+
+
+def show_opened(viewer: Viewer, image: Image) -> None:
+    """Fill the view with an image that was opened beside others, unless it is seen well already."""
+    low, high = (np.array(corner) for corner in view_of(viewer, image))
+    extent = np.array(_extent(image))
+    is_whole = bool(np.all(low <= 0) and np.all(high >= extent))
+    if not is_whole or np.all(extent < _WELL_SEEN * (high - low)):
         show_all(viewer, image)
 
 

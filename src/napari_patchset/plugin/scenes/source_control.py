@@ -28,6 +28,7 @@ from napari_patchset.plugin.layers.viewer_images import (
     find_scene_layers,
     is_result,
     show_all,
+    show_opened,
     show_unseen,
     shown_files,
     shown_scenes,
@@ -169,6 +170,10 @@ class SourceControl:
             raise ArgumentError(f"Metadata: {self.metadata.problem}")
         return self._extra.sources(context)
 
+    def add_files(self, paths: Sequence[Path]) -> None:
+        """Add files to the set of the shown image."""
+        self._extra.add(paths)
+
     def refresh(self) -> None:
         """Offer the open images; choose a new one, or another image for one that is gone.
 
@@ -185,6 +190,8 @@ class SourceControl:
                 self.edits.follow(layer, "data")
         if self.section.file.value != chosen:
             self._on_file()
+            if new and chosen is not None and (scene := self.shown_scene) is not None:
+                show_opened(self._viewer, scene.layers[-1])
         else:
             self._follow_moves()
             self._follow_scene()
@@ -207,6 +214,7 @@ class SourceControl:
             before = find_scene_layers(self._viewer, context.path, self._chosen.get(context.path))
             self._replace(before, loaded.layers)
         self.section.offer(shown_files(self._viewer), context.path)
+        self._extra.turn_to(context.path, ())
         self._extra.learn(loaded.scenes)
         self._chosen[context.path] = self._followed = context.scene
         self._is_new = True
@@ -222,6 +230,7 @@ class SourceControl:
         self.fold.button.setVisible(False)
         self.fold.open(False)
         self.context, self._is_new = None, True
+        self._extra.turn_to(self.section.file.value, self.section.offered)
         if (scene := self.shown_scene) is not None:
             self._followed = scene.scene
             show_unseen(self._viewer, scene.layers[-1])
@@ -232,7 +241,7 @@ class SourceControl:
     def _on_known(self, context: SceneContext) -> None:
         """Mark the scene whose metadata is read; of a newly chosen image, show all scenes."""
         self.context = context
-        self.section.show_notes(context.notes)
+        self.section.show_notes((*context.notes, *filter(None, [self._extra.note])))
         self.metadata.offer(context.ref, context.own, context.takes_axes)
         self.fold.sum_up(self.metadata.summary)
         self.fold.button.setVisible(layer_at(context.path) is None)
@@ -365,5 +374,5 @@ class SourceControl:
         self.failed.emit(error)
 
     def _open(self) -> None:
-        if (path := ask_image(self.section.native)) is not None:
+        if (path := ask_image(self.section.native, self.section.file.value)) is not None:
             self.file_opener.open(path)
