@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from napari.settings import get_settings
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 from typer.testing import CliRunner
@@ -474,7 +473,7 @@ def test_a_hidden_channel_is_named_and_what_is_wrong_with_them_legible_in_every_
     assert "hidden" not in window.summary
 
     for theme in ("dark", "light"):
-        monkeypatch.setattr(get_settings().appearance, "theme", theme)
+        monkeypatch.setattr(window.viewer, "theme", theme)  # as a script sets it
         for box in window.widget.form.channels.boxes:
             window.tick(box.native)
         assert "No channel is ticked" in window.summary

@@ -56,6 +56,9 @@ def test_arrow_keys_go_from_patch_to_patch_and_enter_zooms_to_it(opened: Window)
     press(window, Qt.Key.Key_Escape)
     assert preview.view.row is None
     assert preview.pick_button.hasFocus()
+    press(window, Qt.Key.Key_Return)
+    window.click(preview.view.close_button)
+    assert not preview.view.isVisible()
 
     camera = camera_of(window.viewer)
     before = camera.zoom

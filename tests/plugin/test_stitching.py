@@ -78,7 +78,7 @@ def test_what_is_stitched_opens_over_its_scene(window: Window, file: Path, tmp_p
     dialog = Dialog(window)
     assert dialog.text == "Choose the patch set whose patches were predicted."
     dialog.fill_in(made.path, tmp_path / "denoised.npy")
-    assert dialog.text == "2 images, T 2 × Z 3 × Y 64 × X 96 px, 2 channels, float32."
+    assert dialog.text == "2 images, up to T 2 × Z 3 × Y 80 × X 96 px, 2 channels, float32."
     assert dialog.fields.out.value == str(tmp_path / "denoised.ome.zarr")
     dialog.press(dialog.fields.start)
     assert dialog.text == "Saved denoised.ome.zarr."

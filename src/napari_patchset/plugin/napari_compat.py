@@ -364,8 +364,13 @@ class Colors(NamedTuple):
 
 
 def theme_colors() -> Colors:
-    """Return the colours of the preferred theme, for widgets that napari's style does not reach."""
-    theme = get_theme(napari.settings.get_settings().appearance.theme)
+    """Return the colours of the viewer's theme, for widgets that napari's style does not reach.
+
+    A script may have set another one than is preferred.
+    """
+    viewer = napari.current_viewer()
+    preferred = napari.settings.get_settings().appearance.theme
+    theme = get_theme(preferred if viewer is None else viewer.theme)
     text = QColor(theme.text.as_hex())
     is_dark = text.lightnessF() > 0.5
     error = QColor("#ff8080") if is_dark else QColor("#b00020")

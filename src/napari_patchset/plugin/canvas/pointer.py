@@ -67,8 +67,8 @@ class StatusLine:
 
     @property
     def is_idle(self) -> bool:
-        """Whether napari shows nothing of its own."""
-        return self._replaced in ("", "Ready")
+        """Whether napari shows nothing of its own but where the mouse is, or was."""
+        return isinstance(self._replaced, dict) or self._replaced in ("", "Ready")
 
     def describe(self, patch: str) -> None:
         """Show the patch under the mouse, "" for none."""

@@ -6,7 +6,7 @@ from html import escape
 from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QToolButton, QWidget
 
 from napari_patchset.plugin.captions import patch_lines
 from napari_patchset.plugin.gallery.grid import pixmap
@@ -47,6 +47,12 @@ class PatchView(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.picture)
         layout.addWidget(self.text, 1)
+        self.close_button = QToolButton()
+        self.close_button.setText("×")
+        self.close_button.setToolTip("Show no patch alone (Esc).")
+        self.close_button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys are for the patch
+        self.close_button.clicked.connect(lambda: self.closed.emit())
+        layout.addWidget(self.close_button, 0, Qt.AlignmentFlag.AlignTop)
         self.row: int | None = None
         self._acts = {
             Qt.Key.Key_Return: self.zoomed,
@@ -77,7 +83,8 @@ class PatchView(QWidget):
         """Show the place, size, metrics and verdict of the candidate in a plan."""
         if self.row is not None:
             first, *others = map(escape, patch_lines(planned, self.row))
-            self.text.setText("<br>".join((f"<b>{first}</b>", *others)))
+            # As few lines as there are, since what is above has the less space.
+            self.text.setText(f"<b>{first}</b><br>{', '.join(others)}")
 
     def clear(self) -> None:
         """Show nothing."""
