@@ -74,6 +74,20 @@ class DestinationExistsError(ExportError):
     """
 
 
+class DifferingSourcesError(ExportError):
+    """Sources differ in what all patches of a set have in common.
+
+    Attributes
+    ----------
+    what : str
+        "channels", "pixel type", "pixel size along Y", ...
+    """
+
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what
+
+
 class MissingArrayError(PatchsetError, KeyError):
     """The patch set has no split or array of that name."""
 

@@ -10,19 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 from napari_patchset import ExportPlan, PatchSet, export, iter_stitch, stitch, verify
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.status import export_status
+from napari_patchset.exporting.writing import frozen_plan
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import REPLACED
 from napari_patchset.jobs.lock import LOCK
 from napari_patchset.jobs.status import find_unfinished
 from napari_patchset.patching.filters.patch_filters import parse_filter
+from napari_patchset.patchset import layout
 from support.czi_maker import MakeCzi, SceneSpec
-from support.export_makers import plan_for
+from support.export_makers import digests, plan_for
 
 pytestmark = pytest.mark.usefixtures("small_shards")
 
@@ -72,6 +75,29 @@ def test_the_jobs_that_are_listed_are_those_that_are_missing(plan: ExportPlan, o
             part(plan.out, job, of)
         assert not export_status(plan.out, of).missing_jobs[step]
     finalize_export(plan.out)
+
+
+def test_the_scoring_of_small_patches_is_shared_by_all_jobs(run: Any, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 999, (256, 256), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="minisblack")
+    words = ("a.tif", "--patch-size", "4", "--filter", "mean>p20")
+    with pytest.MonkeyPatch.context() as patch:  # as it was: all in one chunk
+        patch.setattr(layout, "SHARD_BYTES", 2**25)
+        patch.setattr(frozen_plan, "_FEWEST_SCORED_AT_ONCE", 2**20)
+        assert run("export", *words, "--out", "whole.patches.zarr")[0] == 0
+        patch.undo()
+        patch.setattr(layout, "SHARD_BYTES", 2**25)
+        *lines, _ = run("plan", *words, "--out", "b.patches.zarr", "--dry-run")[1].splitlines()
+        assert lines[-1].endswith("jobs that all have a shard to write, 4 to measure")
+        assert run("plan", *words, "--out", "b.patches.zarr")[0] == 0
+        assert "to score: jobs 0,1,2,3\n" in run("status", "b.patches.zarr", "--of", 4)[1]
+        for job in range(4):
+            before = export_status("b.patches.zarr").scored
+            run("score", "b.patches.zarr", "--job", job, "--of", 4)
+            assert export_status("b.patches.zarr").scored == before + 1024
+        run("write", "b.patches.zarr", "--job", 0, "--of", 1)
+        assert run("finalize", "b.patches.zarr")[0] == 0
+    assert digests(Path("b.patches.zarr")) == digests(Path("whole.patches.zarr"))
 
 
 def test_the_command_that_it_names_goes_on(run: Any, plan: ExportPlan) -> None:

@@ -1,14 +1,26 @@
 """From a plan to a patch set, whole or not at all."""
 
+import re
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
-from napari_patchset import ExportPlan, PatchSet, Progress, SourceRef, Tiled, export, iter_export
+from napari_patchset import (
+    ExportPlan,
+    PatchSet,
+    Progress,
+    SourceRef,
+    Tiled,
+    export,
+    iter_export,
+    verify,
+)
 from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
@@ -197,6 +209,55 @@ def test_sources_that_differ_are_named(
         export(plan_for(path, tmp_path / "a.patches.zarr"))
 
 
+def test_many_sources_that_differ_are_counted_from_what_most_have(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    n_channels = [3, *[2] * 6, *[3] * 4]
+    for i, n in enumerate(n_channels):
+        image = np.full((n, 8, 8), i, np.uint16)
+        tifffile.imwrite(tmp_path / f"{i:02}.tif", image, metadata={"axes": "CYX"}, ome=True)
+    code, _, err = run("export", tmp_path, "--patch-size", "8", "--out", "a.patches.zarr")
+    assert code == 1
+    text = re.sub(r"\S*/", "", err)
+    assert text == (
+        "patchset: The sources differ in channels: 01.tif has 2, like 5 more, but 00.tif has 3; "
+        "07.tif has 3; 08.tif has 3; and 2 more differ. Export them as separate sets, or only "
+        "channels that all have, like --channels 0.\n"
+    )
+    more = ("--channels", "0", "--out", "a.patches.zarr")
+    assert run("export", tmp_path, "--patch-size", "8", *more)[0] == 0
+
+
+def test_the_pixel_size_along_z_concerns_only_patches_with_that_axis(
+    czi: MakeCzi, tmp_path: Path
+) -> None:
+    paths = [
+        czi(
+            SceneSpec(rect=(0, 0, 16, 16 + i), z=2),
+            name=f"{i}.czi",
+            xml=metadata_xml({"X": 1e-7, "Y": 1e-7, "Z": z}),
+        )
+        for i, z in enumerate((1e-6, 2e-6))
+    ]
+    flat = ExportPlan(
+        sources=paths,
+        depth_axis="none",
+        strategy=Tiled(size=(16, 16)),
+        out=tmp_path / "a.patches.zarr",
+    )
+    assert len(export(flat)["all"]) == 6
+    assert not list(verify(flat.out))
+    deep = flat.model_copy(
+        update={
+            "depth_axis": "Z",
+            "strategy": Tiled(size=(2, 16, 16)),
+            "out": str(tmp_path / "b.patches.zarr"),
+        }
+    )
+    with pytest.raises(ExportError, match="differ in pixel size along Z"):
+        export(deep)
+
+
 def test_sources_of_another_pixel_size_are_refused(czi: MakeCzi, tmp_path: Path) -> None:
     sizes = {"a.czi": 1e-7, "b.czi": 1.005e-7, "c.czi": 1.02e-7, "d.czi": 2e-7}
     a, b, c, d = (
@@ -208,7 +269,8 @@ def test_sources_of_another_pixel_size_are_refused(czi: MakeCzi, tmp_path: Path)
     assert len(export(near)["all"]) == 2
     far = ExportPlan(sources=[a, b, c, d], strategy=strategy, out=tmp_path / "far.patches.zarr")
     said = (
-        r"along Y: .*a\.czi has 0\.1 um, but .*c\.czi has 0\.102 um; .*d\.czi has 0\.2 um \(.*\)\. "
+        r"along Y: .*a\.czi has 0\.1 um, like 1 more, but .*c\.czi has 0\.102 um; "
+        r".*d\.czi has 0\.2 um \(.*\)\. "
         r"Resample all to one pixel size, 0\.2 um or more, or export them as separate sets\."
     )
     with pytest.raises(ExportError, match=f"differ in pixel size {said}"):

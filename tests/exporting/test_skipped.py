@@ -161,7 +161,9 @@ def test_how_many_sources_may_be_skipped(
         with pytest.warns(UserWarning, match="skipped"), export(plan, **options) as made:
             assert len(made["all"]) == (N - 1) * 20
     else:
-        with pytest.raises(SourcesFailed, match="sources are skipped"):
+        with pytest.raises(
+            SourcesFailed, match=r"1 source can't be read, but .* that it is skipped"
+        ):
             export(plan, **options)
 
 
@@ -198,9 +200,26 @@ def test_the_command_is_strict_on_request(
     code, _, error = run(*words, "--strict")
     assert code == 1
     assert "1.tif" in error
+    assert "1 source can't be read, but none may be skipped." in error
+    assert error.endswith(
+        "allow that it is skipped, with --max-failures 1 of `plan` or `export`.\n"
+    )
     assert "--max-failures is 2" in run(*words, "--strict", "--max-failures", "2")[2]
     assert run(*words, "--max-failures", "1")[0] == 1  # it says what it skipped
     assert len(PatchSet(tmp_path / "a.patches.zarr")["all"]) == (N - 1) * 16
+
+
+def test_more_failures_than_may_be_skipped_are_counted(
+    files: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    words = ("plan", files, "--patch-size", "16", "--out", "a.patches.zarr", "--max-failures", 1)
+    for name in ("1.tif", "3.tif"):
+        (files / name).write_bytes(b"damaged")
+    code, _, error = run(*words)
+    assert code == 1
+    assert "2 sources can't be read, but only 1 may be skipped." in error
+    assert "allow that 2 are skipped, with --max-failures 2 " in error
+    assert run(*words[:-1], 2)[0] == 0
 
 
 def test_too_little_memory_blames_no_file(

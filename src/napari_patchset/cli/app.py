@@ -21,6 +21,7 @@ from napari_patchset.credentials import hide_credentials
 from napari_patchset.errors import (
     NO_MEMORY,
     DestinationExistsError,
+    DifferingSourcesError,
     MissingAnnotationsError,
     PatchsetError,
     UnknownPixelSizeError,
@@ -138,6 +139,15 @@ _REMEDIES = {
 """What the command adds to the message of an error."""
 
 
+_REMEDIES_OF_DIFFERING = {
+    "channels": ", or only channels that all have, like --channels 0",
+    "channels for filters": ", or filter by channels that all have",
+    "pixel type": ", or cast all to one type, like --dtype float32",
+    "pixel size": "; --pixel-size resamples, and --source-pixel-size corrects what files state",
+}
+"""The same, by what sources differ in."""
+
+
 def run() -> None:
     """Run the command line; a user's error is one line, and exit code 1."""
     for stream in (sys.stdout, sys.stderr):
@@ -151,6 +161,10 @@ def run() -> None:
     except (PatchsetError, OSError) as error:
         text = hide_credentials(_one_line(error)).removesuffix(".")
         text += next((more for kind, more in _REMEDIES.items() if isinstance(error, kind)), "")
+        if isinstance(error, DifferingSourcesError):
+            text += _REMEDIES_OF_DIFFERING.get(error.what.partition(" along")[0], "")
+        if (n := getattr(error, "n_skipped", None)) is not None:
+            text += f", with --max-failures {n} of `plan` or `export`"
         REPORT.error(f"{text}.", 1)
         sys.exit(1)
     except MemoryError as error:

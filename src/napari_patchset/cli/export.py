@@ -175,6 +175,7 @@ def plan(
         candidates=n,
         shards=frozen.n_shards,
         jobs=frozen.n_useful_jobs,
+        score_jobs=frozen.n_score_chunks,
     )
 
 
@@ -305,7 +306,8 @@ def show_estimate(plan: ExportPlan, overwrite: bool, workers: int) -> None:
     lines = [
         f"{estimate.candidates} candidates for {plan.out}",
         f"{size} in {estimate.shards} {'shard' if estimate.shards == 1 else 'shards'}{most}",
-        f"--of {estimate.jobs} is the largest number of jobs that all have work",
+        f"--of {estimate.jobs} is the largest number of jobs that all have a shard to write"
+        + (f", {estimate.score_jobs} to measure" if estimate.score_jobs else ""),
         "about " + str(timedelta(seconds=round(time))) + f" with --workers {workers}"
         if time is not None
         else "time unknown: no patch could be read",
@@ -318,5 +320,6 @@ def show_estimate(plan: ExportPlan, overwrite: bool, workers: int) -> None:
         bytes=estimate.nbytes,
         shards=estimate.shards,
         jobs=estimate.jobs,
+        score_jobs=estimate.score_jobs,
         estimated_seconds=time,
     )

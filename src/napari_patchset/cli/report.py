@@ -213,7 +213,10 @@ class SummaryEvent(Event):
     bytes : int
         Size of the set on disk; with --dry-run an estimate, without compression.
     candidates, shards, jobs : int
-        Of `plan` and --dry-run: candidates, shards, and the largest useful --of.
+        Of `plan` and --dry-run: candidates, shards, and the largest --of of `write` with which all
+        jobs have work.
+    score_jobs : int
+        The same of `score`; 0 if nothing is measured.
     estimated_seconds : float or None
         With --dry-run: how long the export takes; None if nothing could be measured.
     job, of : int
@@ -243,6 +246,7 @@ class SummaryEvent(Event):
     candidates: NotRequired[int]
     shards: NotRequired[int]
     jobs: NotRequired[int]
+    score_jobs: NotRequired[int]
     estimated_seconds: NotRequired[float | None]
     job: NotRequired[int]
     of: NotRequired[int]

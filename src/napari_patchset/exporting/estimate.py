@@ -39,7 +39,9 @@ class ExportEstimate:
     is_upper_bound: bool
     """Whether filters or compression make it fewer."""
     jobs: int
-    """The largest number of jobs that all have work."""
+    """The largest number of jobs that all have a shard to write."""
+    score_jobs: int
+    """The largest number of jobs that all have candidates to score; 0 if nothing is measured."""
     seconds: float | None
     """How long reading takes, from a sample of the patches; None if none could be read."""
     failures: tuple[Failure, ...]
@@ -74,6 +76,7 @@ def estimate_export(
         shards=frozen.n_shards,
         is_upper_bound=plan.measures_pixels or plan.codec != "none",
         jobs=frozen.n_useful_jobs,
+        score_jobs=frozen.n_score_chunks,
         seconds=None if per_patch is None else per_patch * passes * len(grid) / threads,
         failures=frozen.failures,
     )

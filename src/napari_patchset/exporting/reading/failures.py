@@ -6,7 +6,7 @@ allows it. Otherwise the rest is exported, and the set is completed when that so
 
 import errno
 from collections.abc import Collection, Mapping
-from typing import Self
+from typing import Any, Self
 
 from napari_patchset._model import Frozen
 from napari_patchset.credentials import hide_credentials
@@ -47,21 +47,43 @@ class SourcesFailed(ExportError):
     ----------
     failures : dict of int to Failure
         By index of the source.
+    n_skipped : int or None
+        How many sources would have to be skipped, if that is not allowed.
     """
 
-    def __init__(self, failures: Mapping[int, Failure], remedy: str = "") -> None:
+    def __init__(
+        self, failures: Mapping[int, Failure], remedy: str = "", n_skipped: int | None = None
+    ) -> None:
         super().__init__("; ".join(map(str, failures.values())) + remedy)
-        self.failures, self._remedy = dict(failures), remedy
+        self.failures, self._remedy, self.n_skipped = dict(failures), remedy, n_skipped
 
-    def __reduce__(self) -> tuple[type["SourcesFailed"], tuple[dict[int, Failure], str]]:
-        return SourcesFailed, (self.failures, self._remedy)
+    def __reduce__(self) -> tuple[type["SourcesFailed"], tuple[Any, ...]]:
+        return SourcesFailed, (self.failures, self._remedy, self.n_skipped)
 
+    @classmethod
+    def needed(cls, failures: Mapping[int, Failure], n: int, max_failures: int | None) -> Self:
+        """Return the error for sources that a set must not be completed without.
 
-RESUME = (
-    " What is written stays: run the same again when they can be read, or allow that sources are "
-    "skipped."
-)
-"""The remedy for sources that a set must not be completed without."""
+        Parameters
+        ----------
+        failures : dict of int to Failure
+            By index of the source.
+        n : int
+            The sources that can't be read, with those that were skipped before.
+        max_failures : int or None
+            See `may_be_skipped`.
+        """
+        limit = f"only {max_failures} may be skipped"
+        if not max_failures:
+            limit = "none may be skipped"
+        if max_failures is None:
+            limit = "one whose storage does not answer is not skipped by default"
+        count = "1 source" if n == 1 else f"{n:,} sources"
+        remedy = (
+            f" {count} can't be read, but {limit}. What is written stays: run the same again when "
+            f"all can be read, or allow that {'it is' if n == 1 else f'{n:,} are'} skipped."
+        )
+        return cls(failures, remedy, n)
 
 
 def may_be_skipped(failures: Collection[Failure], max_failures: int | None) -> bool:

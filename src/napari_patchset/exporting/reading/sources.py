@@ -5,6 +5,7 @@ on these; target, labels and mask must have the geometry of their source.
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from napari_patchset.annotations.features import AnnotationClass
 from napari_patchset.annotations.geojson import is_geojson
-from napari_patchset.errors import ExportError
+from napari_patchset.errors import DifferingSourcesError, ExportError
 from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan, Recipe
 from napari_patchset.exporting.reading.open_images import open_source
@@ -28,6 +29,9 @@ from napari_patchset.stacks.retrying import call_with_retries
 
 PIXEL_SIZE_TOLERANCE = 0.01
 """Relative difference up to which pixel sizes are equal."""
+
+_MAX_NAMED = 3
+"""Sources that an error names of those that differ."""
 
 
 def describe_sources(plan: ExportPlan) -> list[SourceInfo]:
@@ -177,9 +181,16 @@ def select_channels(info: SourceInfo, recipe: Recipe) -> SourceInfo:
 def check_agreement(
     refs: Sequence[object], infos: Sequence[SourceInfo], dtype: str | None = None
 ) -> None:
-    """Raise ExportError, naming each source that differs from the first one.
+    """Raise DifferingSourcesError, naming some of them, if sources differ from each other.
 
-    `refs` name the sources; `dtype` is the pixel type that all of them are cast to, if any.
+    The pixel size along Z concerns only patches that have this axis.
+
+    Parameters
+    ----------
+    refs : sequence of object
+        The names of the sources.
+    dtype : str or None
+        The pixel type that all of them are cast to, if any.
     """
     compared: dict[str, Callable[[SourceInfo], Any]] = {
         "channels": lambda info: len(info.channels),
@@ -188,42 +199,51 @@ def check_agreement(
         "depth axis": lambda info: info.depth_axis,
     }
     for what, value in compared.items():
-        differing = [
-            f"{ref} has {value(info)}"
-            for ref, info in zip(refs, infos, strict=True)
-            if value(info) != value(infos[0])
-        ]
-        _check_equal(what, f"{refs[0]} has {value(infos[0])}", differing)
-    for axis in ("z", "y", "x"):
+        values = [(value(info), ref) for ref, info in zip(refs, infos, strict=True)]
+        _check_equal(what, values, lambda a, b: bool(a == b), str)
+    is_deep = any(info.depth_axis == "Z" for info in infos)
+    for axis in ("z", "y", "x") if is_deep else ("y", "x"):
         sizes = [getattr(info.pixel_size, axis) for info in infos]
         known = [(size, ref) for size, ref in zip(sizes, refs, strict=True) if size]
-        if not known:
-            continue
-        first, first_ref = known[0]
-        differing = [
-            f"{ref} has {size:g} um"
-            for size, ref in known
-            if abs(size - first) > PIXEL_SIZE_TOLERANCE * first
-        ]
-        coarsest = max(size for size, _ in known)
+        coarsest = max((size for size, _ in known), default=0.0)
         resample = f"Resample all to one pixel size, {coarsest:g} um or more, or export"
         _check_equal(
             f"pixel size along {axis.upper()}",
-            f"{first_ref} has {first:g} um",
-            differing,
-            " (1 % is allowed)",
+            known,
+            lambda a, b: abs(a - b) <= PIXEL_SIZE_TOLERANCE * b,
+            lambda size: f"{size:g} um",
+            note=" (1 % is allowed)",
             remedy="Export" if axis == "z" else resample,
         )
 
 
 def _check_equal(
-    what: str, first: str, differing: Sequence[str], note: str = "", remedy: str = "Export"
+    what: str,
+    values: Sequence[tuple[Any, object]],
+    is_equal: Callable[[Any, Any], bool],
+    text: Callable[[Any], str],
+    note: str = "",
+    remedy: str = "Export",
 ) -> None:
-    if differing:
-        raise ExportError(
-            f"The sources differ in {what}: {first}, but {'; '.join(differing)}{note}. {remedy} "
-            "them as separate sets."
-        )
+    """Raise DifferingSourcesError if a value differs from the first one; the commonest is right."""
+    if all(is_equal(value, values[0][0]) for value, _ in values):
+        return
+    (common, _), *_ = Counter(value for value, _ in values).most_common(1)
+    name = next(ref for value, ref in values if value == common)
+    differing = [(value, ref) for value, ref in values if not is_equal(value, common)]
+    if not differing:  # each is near the commonest one, but not near the first one
+        common, name = values[0]
+        differing = [(value, ref) for value, ref in values if not is_equal(value, common)]
+    n_alike = len(values) - len(differing) - 1
+    alike = f", like {n_alike:,} more" if n_alike else ""
+    named = "; ".join(f"{ref} has {text(value)}" for value, ref in differing[:_MAX_NAMED])
+    n_more = len(differing) - _MAX_NAMED
+    more = f"; and {n_more:,} more differ" if n_more > 0 else ""
+    raise DifferingSourcesError(
+        f"The sources differ in {what}: {name} has {text(common)}{alike}, but {named}{more}{note}. "
+        f"{remedy} them as separate sets.",
+        what,
+    )
 
 
 def check_geometry(

@@ -41,6 +41,8 @@ from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.cache import FileStat
 
 _SHARDS_PER_SCORE_CHUNK = 4
+_FEWEST_SCORED_AT_ONCE, _MAX_SCORE_CHUNKS = 1024, 1024
+"""Small patches: a shard has so many that few jobs would share the scoring by whole shards."""
 
 _MAX_STEPS = 100
 """Largest number of steps reported for one pass over the sources."""
@@ -80,7 +82,10 @@ class FrozenPlan(Frozen):
 
     @property
     def n_score_chunks(self) -> int:
-        """Number of chunks in which the candidates are scored; 0 if nothing is measured."""
+        """Number of chunks in which the candidates are scored; 0 if nothing is measured.
+
+        So many jobs of `score` have work.
+        """
         is_scored = self.plan.measures_pixels or self.classes
         return -(-self.n_candidates // self.scored_at_once) if is_scored else 0
 
@@ -218,7 +223,10 @@ def freeze_plan(
         n_candidates=len(grid),
         dropped=dict(grid.excluded),
         arrays=arrays if FORMATS[plan.format].has_pixels else (),
-        scored_at_once=_SHARDS_PER_SCORE_CHUNK * arrays[0].patches_per_shard,
+        scored_at_once=min(
+            _SHARDS_PER_SCORE_CHUNK * arrays[0].patches_per_shard,
+            max(_FEWEST_SCORED_AT_ONCE, -(-len(grid) // _MAX_SCORE_CHUNKS)),
+        ),
         max_failures=max_failures,
         classes=classes,
     )
@@ -253,10 +261,7 @@ def _with_classes(info: SourceInfo, classes: Sequence[ClassLabel]) -> SourceInfo
 
 def _check_failures(failures: Sequence[Failure], max_failures: int | None) -> None:
     if not may_be_skipped(failures, max_failures):
-        raise SourcesFailed(
-            dict(enumerate(failures)),
-            " Run the same again when they can be read, or allow that sources are skipped.",
-        )
+        raise SourcesFailed.needed(dict(enumerate(failures)), len(failures), max_failures)
 
 
 def check_images(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, MASK
-from napari_patchset.exporting.reading.failures import RESUME, Failure, SourcesFailed
+from napari_patchset.exporting.reading.failures import Failure, SourcesFailed
 from napari_patchset.exporting.reading.open_images import OpenImages
 from napari_patchset.exporting.reading.tile_reader import TileReader
 from napari_patchset.exporting.reading.tiles import MIN_TILE_BYTES, Batches
@@ -266,7 +266,7 @@ class _ChunkScorer:
             self._score_readable(np.arange(first, end), sources[first:end])
             first = end
         if self._needed:
-            raise SourcesFailed(self._needed, RESUME)
+            raise self._workdir.needed(self._needed)
 
     def _score_readable(self, index: NDArray[np.intp], sources: NDArray[np.int32]) -> None:
         """Score candidates by their index; those of a source that can't be read get no metrics."""

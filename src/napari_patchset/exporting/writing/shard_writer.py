@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.errors import ExportError
-from napari_patchset.exporting.reading.failures import RESUME, Failure, SourcesFailed
+from napari_patchset.exporting.reading.failures import Failure, SourcesFailed
 from napari_patchset.exporting.reading.open_images import OpenImages
 from napari_patchset.exporting.reading.tile_reader import TileReader
 from napari_patchset.exporting.reading.tiles import MIN_TILE_BYTES, Batches
@@ -150,7 +150,7 @@ def write_shards(
                     needed |= failed.failures
                     shards = _without(shards, workdir, frozen, list(needed))
         if needed:
-            raise SourcesFailed(needed, RESUME)
+            raise workdir.needed(needed)
 
 
 def _without(

@@ -28,7 +28,6 @@ from pydantic import ConfigDict, ValidationError
 from napari_patchset._model import Frozen
 from napari_patchset.errors import ExportError, IncompleteSetError, UnreadableFileError
 from napari_patchset.exporting.reading.failures import (
-    RESUME,
     Failure,
     SourcesFailed,
     may_be_skipped,
@@ -256,13 +255,19 @@ class WorkDir(JobFolder[FrozenPlan]):
         skipped = {**self.failed(), **failures}.values()
         return may_be_skipped([*frozen.failures, *skipped], frozen.max_failures)
 
+    def needed(self, failures: Mapping[int, Failure]) -> SourcesFailed:
+        """Return the error for further sources that the set must not be completed without."""
+        frozen = self.plan()
+        n = len(frozen.failures) + len({**self.failed(), **failures})
+        return SourcesFailed.needed(failures, n, frozen.max_failures)
+
     def record(self, failed: SourcesFailed) -> None:
         """Record which sources are skipped; raise SourcesFailed if none is left, or one must stay.
 
         Nothing is recorded then, as a disk that is away may come back.
         """
         if not self.may_skip(failed.failures):
-            raise SourcesFailed(failed.failures, RESUME) from failed
+            raise self.needed(failed.failures) from failed
         recorded, frozen = {path.stem for path in self._failed.glob("*.json")}, self.plan()
         if len(recorded.union(map(str, failed.failures))) == len(frozen.plan.sources):
             failures = self.failed() | failed.failures
