@@ -39,11 +39,12 @@ def plain_hash(patch: np.ndarray) -> int:
     def overlap(cell: int, pixel: int, n: int) -> int:
         return max(0, min((cell + 1) * n, (pixel + 1) * 32) - max(cell * n, pixel * 32))
 
-    means = np.zeros((32, 32), object)
+    def shares(n: int) -> list[list[tuple[int, int]]]:
+        return [[(k, w) for k in range(n) if (w := overlap(cell, k, n))] for cell in range(32)]
+
+    means, rows, columns = np.zeros((32, 32), object), shares(height), shares(width)
     for i, j in np.ndindex(32, 32):
-        rows = [(y, w) for y in range(height) if (w := overlap(i, y, height))]
-        columns = [(x, w) for x in range(width) if (w := overlap(j, x, width))]
-        cell = sum(a * b * grey[y][x] for y, a in rows for x, b in columns)
+        cell = sum(a * b * grey[y][x] for y, a in rows[i] for x, b in columns[j])
         means[i, j] = cell * 64 // (height * width)
     wave = np.array([[round(1024 * cos((2 * x + 1) * u * pi / 64)) for x in range(32)]
                      for u in range(8)], object)  # fmt: skip
