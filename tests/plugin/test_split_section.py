@@ -287,15 +287,23 @@ def choose_file(window: Window, monkeypatch: pytest.MonkeyPatch) -> Choose:
 
 
 @pytest.mark.gui
-def test_a_sheet_is_chosen_split_by_shown_in_folds_exported_copied_and_loaded(
+def test_a_sheet_is_mended_split_by_shown_in_folds_exported_copied_and_loaded(
     window: Window, study: list[Path], tmp_path: Path, choose_file: Choose, run: Any
 ) -> None:
     first, *others = study
     window.open(first)
-    for other in others:
-        choose_file(window.widget.source_control.extra_files.add, other)
     split, export_section = window.widget.form.split, window.widget.export
     window.unfold("Split")
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("source,animal\nother.tif,1\n")
+    assert choose_file(split.samples.ask, sheet) == str(first.parent)
+    assert "sheet.csv: there is no line for a0.tif (1 of 1" in window.summary
+    sheet.write_text("source,animal\na0.tif,1\n")
+    choose_file(split.samples.ask, sheet)
+    assert dict(window.state.source.columns) == {"animal": "1"}
+
+    for other in others:
+        choose_file(window.widget.source_control.extra_files.add, other)
     sheet = animals(tmp_path / "animals.csv")
     choose_file(split.samples.ask, sheet)
     window.choose(split.by, "animal")
@@ -337,21 +345,6 @@ def test_a_sheet_is_chosen_split_by_shown_in_folds_exported_copied_and_loaded(
     export_section.copy_command.trigger()
     window.settle()
     assert "save the plan instead" in export_section.status.value
-
-
-@pytest.mark.gui
-def test_a_sheet_without_a_line_for_an_image_is_told_in_place(
-    window: Window, study: list[Path], tmp_path: Path, choose_file: Choose
-) -> None:
-    window.open(study[0])
-    window.unfold("Split")
-    split, sheet = window.widget.form.split, tmp_path / "sheet.csv"
-    sheet.write_text("source,animal\nother.tif,1\n")
-    assert choose_file(split.samples.ask, sheet) == str(study[0].parent)
-    assert "sheet.csv: there is no line for a0.tif (1 of 1" in window.summary
-    sheet.write_text("source,animal\na0.tif,1\n")
-    choose_file(split.samples.ask, sheet)
-    assert dict(window.state.source.columns) == {"animal": "1"}
 
 
 @pytest.mark.gui
