@@ -152,8 +152,18 @@ def test_export_reports_splits_and_rejected_patches(run, czi: MakeCzi) -> None:
     rejected = made.table.num_rows - n_train - n_val
     assert shown == (
         f"{n_train + n_val} patches in {Path('a.patches.zarr').absolute()}: "
-        f"{n_train} train, {n_val} val, {rejected} rejected\n"
+        f"{n_train} train, {n_val} val, {rejected} rejected (std>p20: {rejected})\n"
     )
+
+
+def test_a_dry_run_tells_what_the_split_rejects(run, czi: MakeCzi) -> None:
+    words = ("export", czi(SCENES[0]), "--out", "a.patches.zarr", "--patch-size", "8,8")
+    words += ("--overlap", "4", "--val", "0.2")
+    first = run(*words, "--dry-run")[1].splitlines()[0]
+    run(*words)
+    (reason, n), *none = PatchSet("a.patches.zarr").manifest.rejected.items()
+    assert not none
+    assert first.endswith(f": {n} rejected ({reason}: {n})")
 
 
 def test_export_takes_every_scene_and_a_scene_in_the_name(run, czi: MakeCzi) -> None:

@@ -422,6 +422,22 @@ def test_a_class_that_is_not_there_is_named(
         ArgumentError, match="as there are no annotations; add those of every source"
     ):
         export(ExportPlan(sources=without, out=tmp_path / "b.patches.zarr", **options))
+    empty = SourceRef(path=tmp_path / "0.tif", annotations=write(tmp_path / "e.geojson", []))
+    with pytest.raises(ArgumentError, match="as the annotations have no outline; draw some, or"):
+        export(ExportPlan(sources=empty, out=tmp_path / "b.patches.zarr", **options))
+
+
+def test_outlines_without_a_plane_next_to_others_are_named_if_no_patch_is_left(
+    tmp_path: Path,
+) -> None:
+    drawn = [TUMOR, NEST._replace(z=1, t=0)]
+    outlines = write(tmp_path / "a.geojson", drawn)
+    source = SourceRef(path=image(tmp_path / "a.tif"), annotations=outlines)
+    strategy = Tiled(size=(9, 9), region_classes="Tumor", select={"Z": (1, 3)})
+    plan = ExportPlan(sources=source, out=tmp_path / "a.patches.zarr", strategy=strategy)
+    why = "1 of the outlines in .*a.geojson have no plane, and so are of z 0 and t 0, as others"
+    with pytest.raises(ExportError, match=rf"No patch to export \(.* outside of the region; {why}"):
+        export(plan)
 
 
 def test_what_lies_elsewhere_or_is_mended_is_said(tmp_path: Path) -> None:

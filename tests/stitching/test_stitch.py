@@ -305,6 +305,19 @@ def test_every_type_comes_back_bit_for_bit(dtype: str, tmp_path: Path) -> None:
     assert image.tobytes() == truth.astype(image.dtype).tobytes()
 
 
+def test_the_share_of_predictions_that_are_no_number_is_told(run: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.zeros((40, 50), np.uint8))
+    made = export(
+        ExportPlan(sources=path, strategy=Tiled(size=(10, 10)), out=tmp_path / "a.patches.zarr")
+    )
+    predicted = np.zeros((20, 2, 10, 10), np.float32)
+    predicted[3, 1, :5] = np.nan
+    np.save(tmp_path / "p.npy", predicted)
+    assert stitch(made.path, tmp_path / "p.npy", tmp_path / "a.ome.zarr").nan == 50 / 2000
+    words = ("stitch", made.path, "--predictions", tmp_path / "p.npy", "--out", "b.ome.zarr")
+    assert "2.5 % of the pixels are NaN, as predictions are" in run(*words)[2]
+
+
 def test_what_a_killed_job_was_writing_is_not_in_the_image(tmp_path: Path) -> None:
     made = export_scenes(tmp_path)
     reference = stitch(made.path, made.path, tmp_path / "r.ome.zarr")

@@ -81,6 +81,8 @@ def test_folds_and_pairs_have_tiles_too(sets: tuple) -> None:
     for rank in (-1, 2):
         with pytest.raises(ArgumentError, match=f"no rank {rank} of 2"):
             TileAwareSampler(sets[0]["train"], 0, rank, 2)
+    with pytest.raises(ArgumentError, match="seed is 'a'; it must be an integer"):
+        TileAwareSampler(sets[0]["train"], seed="a")
     for each in (sets[0], fold, sets[1]):
         with pytest.raises(ArgumentError, match="one split; choose one of 'train'"):
             TileAwareSampler(each)

@@ -151,6 +151,8 @@ class Annotations:
         What was ignored or mended, as sentences.
     key : str
         Digest of the content.
+    n_moved : int
+        Features without a plane that are of z 0 and t 0, as others have one.
     """
 
     classes: tuple[AnnotationClass, ...]
@@ -165,6 +167,7 @@ class Annotations:
     rank: NDArray[np.int64]
     notes: tuple[str, ...] = ()
     key: str = ""
+    n_moved: int = 0
 
     @classmethod
     def from_columns(
@@ -216,7 +219,8 @@ class Annotations:
     def completed(self, notes: Sequence[str], key: str, in_first_plane: bool = False) -> Self:
         """Return a copy with further notes, a key, and maybe what has no plane in z 0 and t 0."""
         z, t = (np.maximum(each, 0) if in_first_plane else each for each in (self.z, self.t))
-        return replace(self, notes=(*notes, *self.notes), key=key, z=z, t=t)
+        n_moved = int((self.z == EVERY_PLANE).sum()) if in_first_plane else 0
+        return replace(self, notes=(*notes, *self.notes), key=key, z=z, t=t, n_moved=n_moved)
 
     def __len__(self) -> int:
         return len(self.first)

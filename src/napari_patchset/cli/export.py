@@ -1,6 +1,6 @@
 """`patchset export`, and its steps as subcommands for schedulers that start jobs by themselves."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -252,7 +252,7 @@ def show_set(path: Path, failures: Sequence[Failure], places: Sequence[Path] = (
     if manifest.folds:
         parts[0] += f" in {len(manifest.folds)} folds"
     if rejected:
-        parts.append(f"{sum(rejected.values())} rejected")
+        parts.append(_rejected(rejected))
     excluded = {reason: n for reason, n in manifest.dropped.items() if n}
     excluded |= {UNREADABLE: unreadable} if unreadable else {}
     for reason, n in excluded.items():
@@ -280,6 +280,12 @@ def show_set(path: Path, failures: Sequence[Failure], places: Sequence[Path] = (
         raise typer.Exit(1)
 
 
+def _rejected(counts: Mapping[str, int]) -> str:
+    """Return how many candidates are rejected, and why: "9 rejected (std>5: 9)"."""
+    reasons = ", ".join(f"{reason}: {n}" for reason, n in counts.items() if n)
+    return f"{sum(counts.values())} rejected ({reasons})"
+
+
 def _lacking_planes(provenance: Provenance) -> str:
     """Return which sources lack planes: " in a.czi and others"; "" for those of one file."""
     refs = [SourceRef.model_validate(source) for source in provenance.sources]
@@ -303,8 +309,11 @@ def show_estimate(plan: ExportPlan, overwrite: bool, workers: int) -> None:
     size = size_text(estimate.nbytes)
     most = " at most, before filters and compression" if estimate.is_upper_bound else ""
     time = estimate.seconds
+    parts = [_rejected(estimate.rejected)] if any(estimate.rejected.values()) else []
+    parts += [f"{n} excluded ({reason})" for reason, n in estimate.excluded.items()]
     lines = [
-        f"{estimate.candidates} candidates for {plan.out}",
+        f"{estimate.candidates} candidates for {plan.out}"
+        + (f": {', '.join(parts)}" if parts else ""),
         f"{size} in {estimate.shards} {'shard' if estimate.shards == 1 else 'shards'}{most}",
         f"--of {estimate.jobs} is the largest number of jobs that all have a shard to write"
         + (f", {estimate.score_jobs} to measure" if estimate.score_jobs else ""),
@@ -316,6 +325,7 @@ def show_estimate(plan: ExportPlan, overwrite: bool, workers: int) -> None:
         "\n".join(lines),
         path=plan.out,
         candidates=estimate.candidates,
+        rejected=estimate.rejected,
         left_out=estimate.excluded,
         bytes=estimate.nbytes,
         shards=estimate.shards,

@@ -159,6 +159,8 @@ class WorkState(TypedDict):
         The step that comes next: `plan`, `score`, `write`, `finalize`; `stitch`, `levels`; `done`.
     next : str
         The command that goes on; empty if nothing is left, or another process does it.
+    error : str
+        What ended the work last; empty if nothing did.
     bytes : int
         Size of all files on disk.
     changed : str
@@ -182,6 +184,7 @@ class WorkState(TypedDict):
     state: Literal["complete", "running", "unfinished"]
     stage: str
     next: str
+    error: str
     bytes: int
     changed: str
     candidates: int
@@ -227,6 +230,8 @@ class SummaryEvent(Event):
         Whether the set was complete already, and nothing was left to do.
     covered : float or None
         Of `stitch`: the share of the pixels that patches cover.
+    nan : float
+        Of `stitch`: the share of the pixels that are not a number, as predictions are.
     exports : list of dict
         Of `status` and `clean`: the state of each export or stitching.
     files : list of str
@@ -253,6 +258,7 @@ class SummaryEvent(Event):
     differences: NotRequired[int]
     is_complete: NotRequired[bool]
     covered: NotRequired[float | None]
+    nan: NotRequired[float]
     exports: NotRequired[list[WorkState]]
     files: NotRequired[list[str]]
     removed: NotRequired[list[str]]

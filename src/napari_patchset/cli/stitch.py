@@ -121,8 +121,10 @@ def _show(events: Iterator[StitchProgress], patch_set: Path) -> None:
             f"the rest has the fill value{cause}; a set of all pixels that the files have is made "
             f"by patchset export --for-prediction{without}."
         )
+    if event.nan:
+        REPORT.warning(f"{100 * event.nan:.4g} % of the pixels are NaN, as predictions are.")
     text = f"{event.path}: patches cover {100 * (event.covered or 0):.4g} % of it"
-    REPORT.summary(text, path=str(event.path), covered=event.covered)
+    REPORT.summary(text, path=str(event.path), covered=event.covered, nan=event.nan)
 
 
 def _limits(strategy: Mapping[str, Any]) -> Iterator[str]:

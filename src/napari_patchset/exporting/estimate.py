@@ -1,7 +1,7 @@
 """What an export would write, and how long it would take, without writing anything."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -16,6 +16,7 @@ from napari_patchset.exporting.reading.steps import run_steps
 from napari_patchset.exporting.stages import Progress, check_frozen, check_not_taken
 from napari_patchset.exporting.writing.destination import check_destination
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
+from napari_patchset.exporting.writing.selection import select_candidates
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.stacks.metadata import channel_names
@@ -33,6 +34,8 @@ class ExportEstimate:
     """Patches, before filters."""
     excluded: dict[str, int]
     """Places without a candidate, by reason."""
+    rejected: dict[str, int]
+    """Candidates that the split rejects, by reason; empty with filters, as none is measured."""
     nbytes: int
     """Bytes of the pixels of all arrays."""
     shards: int
@@ -66,12 +69,17 @@ def estimate_export(
     steps = freeze_plan(plan, workdir.check_cancelled)
     frozen, grid = run_steps(steps, lambda step: progress(Progress.of_planning(step, plan)))
     check_frozen(frozen, grid, workdir.root)
+    rejected: Mapping[str, int] = {}
+    if not frozen.n_score_chunks:
+        every = np.ones(len(grid), bool)
+        rejected = select_candidates(frozen.plan, grid, frozen.sources, {}, every).rejected
     per_patch = _seconds_per_patch(frozen, grid)
     passes = (2 if plan.measures_pixels else 1) * max(len(frozen.arrays), 1)
     threads = min(workers, os.cpu_count() or 1)
     return ExportEstimate(
         candidates=len(grid),
         excluded={reason: n for reason, n in frozen.dropped.items() if n},
+        rejected=dict(rejected),
         nbytes=sum(array.n * array.patch_bytes for array in frozen.arrays),
         shards=frozen.n_shards,
         is_upper_bound=plan.measures_pixels or plan.codec != "none",

@@ -14,8 +14,10 @@ from typing import Literal, Self
 
 import numpy as np
 
+from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
 from napari_patchset.exporting.plans.plan import ExportPlan
+from napari_patchset.exporting.reading.class_images import read_annotations
 from napari_patchset.exporting.reading.failures import Failure, SourcesFailed, may_be_skipped
 from napari_patchset.exporting.reading.steps import Step, run_steps
 from napari_patchset.exporting.writing.destination import (
@@ -32,6 +34,7 @@ from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patching.filters.measurements import check_filters
 from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.regions import GeoJsonRegion
 from napari_patchset.patching.splits.groups import TEST, TRAINING, VALIDATION
 from napari_patchset.patching.splits.sheet_columns import check_split_column
 from napari_patchset.patchset.layout import UNSPLIT
@@ -301,6 +304,7 @@ def check_candidates(frozen: FrozenPlan, grid: PatchGrid) -> None:
         pairs = zip(frozen.plan.sources, frozen.sources, strict=True)
         lacking = [str(ref) for ref, info in pairs if info.missing]
         where = f"; {lacking[0]} lacks planes, {len(lacking)} in all" if lacking else ""
+        where += _without_plane(frozen.plan)
         raise ExportError(f"No patch to export ({reasons}{where}).")
     plan = frozen.plan
     check_filters(plan.filters, frozen.sources)
@@ -309,6 +313,20 @@ def check_candidates(frozen: FrozenPlan, grid: PatchGrid) -> None:
         plan.split.check_columns(frozen.sources)
     columns = plan.metric_columns(frozen.sources, frozen.class_names)
     check_sheet(frozen.sources, columns, grid)
+
+
+def _without_plane(plan: ExportPlan) -> str:
+    """Return what explains that outlines have no patch in other planes, "" if none is so."""
+    paths = [ref.annotations.path for ref in plan.sources if ref.annotations]
+    if isinstance(plan.strategy.region, GeoJsonRegion) and plan.strategy.region.path:
+        paths.append(plan.strategy.region.path)
+    for path in filter(is_geojson, paths):
+        if n := read_annotations(path).n_moved:
+            return (
+                f"; {n} of the outlines in {path} have no plane, and so are of z 0 and t 0, as "
+                "others have one"
+            )
+    return ""
 
 
 def check_frozen(frozen: FrozenPlan, grid: PatchGrid, root: Path) -> None:

@@ -92,7 +92,7 @@ def plan_form(
     sources = state.infos()
     pairs = state.describe_pairs(sources)
     classes = paired_classes(pairs)
-    check_classes(recipe.strategy, recipe.filters, classes)
+    check_classes(recipe.strategy, recipe.filters, classes, ANNOTATIONS in pairs)
     if before is not None and before.state.candidates_key == state.candidates_key:
         grid, metrics = before.grid, dict(before.verdicts.metrics)
         if before.state.verdicts_key == state.verdicts_key:

@@ -382,6 +382,8 @@ class StitchControl:
         text = f"Saved {last.path.name}."
         if covered < 1:
             text += f" Patches cover {100 * covered:.4g} % of it; the rest is 0."
+        if last.nan:
+            text += f" {100 * last.nan:.4g} % of the pixels are NaN, as predictions are."
         self.dialog.show_text(text)
         self.dialog.show_result.enabled = True
 

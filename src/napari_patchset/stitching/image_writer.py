@@ -89,7 +89,12 @@ class ImageWriter:
                 labels = pyramid.labels()
                 _write_levels(labels, 0, first, classes.astype(labels.dtype))
             low, high = _finite_range(pixels)
-            done = StitchedShard(covered=int(np.count_nonzero(covered)), low=low, high=high)
+            done = StitchedShard(
+                covered=int(np.count_nonzero(covered)),
+                nan=_count_nan(pixels, covered),
+                low=low,
+                high=high,
+            )
         self.folder.mark_done(level, number, done)
 
     def _blend(
@@ -123,21 +128,22 @@ class ImageWriter:
         covered = blend_patches(self.plan.blend, made, patches, self._read, pixels)
         return interpolate(pixels, covered, made, box, ratio, image.made_shape, kind, out)
 
-    def complete(self, overwrite: bool) -> float:
+    def complete(self, overwrite: bool) -> tuple[float, float]:
         """Add names and ranges of the channels, and rename the OME-Zarr into place.
 
         Returns
         -------
-        float
-            Share of the pixels that a patch covers.
+        covered, nan : float
+            Share of the pixels that a patch covers, and of those that are not a number.
         """
-        covered = total = 0
+        covered = nan = total = 0
         ends = self._ends(0)
         for index, pyramid in enumerate(self._pyramids):
             image = pyramid.image
             numbers = range(ends[index] - image.n_shards(0), ends[index])
             written = [self.folder.read_done(0, number) for number in numbers]
             covered += sum(shard.covered for shard in written)
+            nan += sum(shard.nan for shard in written)
             total += int(np.prod(image.frame_shape + image.spatial_shape(0), dtype=np.int64))
             ranges = [
                 (
@@ -149,18 +155,19 @@ class ImageWriter:
             low = [min(values, default=0.0) for values, _ in ranges]
             high = [max(values, default=1.0) for _, values in ranges]
             ome_zarr.add_display(pyramid, low, high)
-        share = covered / total
+        share, nan_share = covered / total, nan / total
         root = zarr.open_group(self.folder.result, mode="r+")
         root.attrs[ATTRIBUTE] = {
             "recipe_hash": self._set.manifest.recipe_hash,
             "table_digest": self.plan.table_digest,
             "blend": self.plan.blend,
             "covered": share,
+            **({"nan": nan_share} if nan else {}),
         }
         self.folder.check_free(overwrite)
         self.folder.remove_drafts()
         self.folder.rename_into_place(self.folder.out)
-        return share
+        return share, nan_share
 
     def shard_bytes(self) -> int:
         """Return about the memory that a shard takes while it is written."""
@@ -326,6 +333,13 @@ def _write_levels(pyramid: ome_zarr.Pyramid, level: int, number: int, pixels: ND
         if each > level:
             pixels = ome_zarr.halve(pixels)
         pyramid.write_shard(each, pyramid.image.shard(each, number), pixels)
+
+
+def _count_nan(pixels: NDArray[Any], covered: NDArray[np.bool_]) -> int:
+    """Return how many covered pixels are not a number in some channel."""
+    if pixels.dtype.kind != "f" or not np.isnan(pixels.min()):
+        return 0
+    return int(np.count_nonzero(np.isnan(pixels).any(axis=0) & covered))
 
 
 def _finite_range(

@@ -80,6 +80,8 @@ class StitchProgress:
         The OME-Zarr.
     covered : float or None
         Share of the pixels that a patch covers; known when done.
+    nan : float
+        Share of the pixels that are not a number, as predictions are.
     """
 
     stage: Literal["stitch", "levels", "done"]
@@ -87,6 +89,7 @@ class StitchProgress:
     total: int
     path: Path
     covered: float | None = None
+    nan: float = 0
 
 
 def stitch(
@@ -102,7 +105,7 @@ def stitch(
     Returns
     -------
     StitchProgress
-        The last event: where the OME-Zarr is, and which share of it patches cover.
+        The last event: where the OME-Zarr is, which share of it patches cover, and which is NaN.
     """
     with closing(iter_stitch(patch_set, predictions, out, **options)) as events:
         for event in events:
@@ -180,7 +183,8 @@ def iter_stitch(
     if folder.is_in_place and folder.has_plan(plan):  # it was killed right at its end
         with folder.locked():
             folder.remove()
-        yield StitchProgress("done", 1, 1, folder.out, folder.stitched()["covered"])
+        made = folder.stitched()
+        yield StitchProgress("done", 1, 1, folder.out, made["covered"], made.get("nan", 0))
         return
     folder.check_free(overwrite)
     with folder.locked():
@@ -231,12 +235,12 @@ def run_plan(
             folder.write_plan(plan)
         writer = ImageWriter(folder)
         yield from _write_levels(writer, executor, workers, memory)
-        covered = writer.complete(overwrite)
+        covered, nan = writer.complete(overwrite)
         folder.remove()
     finally:
         folder.clear_stop()
     total = writer.n_shards(0)
-    yield StitchProgress("done", total, total, folder.out, covered)
+    yield StitchProgress("done", total, total, folder.out, covered, nan)
 
 
 def _check_space(

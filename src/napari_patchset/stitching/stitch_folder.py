@@ -120,11 +120,14 @@ class StitchedShard(Frozen):
     ----------
     covered : int
         Pixels that a patch covers.
+    nan : int
+        Those of them that are not a number in some channel, as predictions are.
     low, high : tuple of float or None
         Range of each channel's finite values there; None if there are none.
     """
 
     covered: int
+    nan: int = 0
     low: tuple[float | None, ...]
     high: tuple[float | None, ...]
 

@@ -29,6 +29,9 @@ class _EpochSampler:
     def __init__(self, seed: int, epoch: int, rank: int, world_size: int) -> None:
         if not 0 <= rank < world_size:
             raise ArgumentError(f"There is no rank {rank} of {world_size}; ranks count from 0.")
+        for name, number in {"seed": seed, "epoch": epoch}.items():
+            if not isinstance(number, int | np.integer):
+                raise ArgumentError(f"{name} is {number!r}; it must be an integer.")
         self.seed, self.epoch = seed, epoch
         self.rank, self.world_size = rank, world_size
 

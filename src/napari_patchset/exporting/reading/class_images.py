@@ -129,11 +129,15 @@ def classes_of(
 
 
 def check_classes(
-    strategy: PatchStrategy, filters: Iterable[PatchFilter], classes: Sequence[ClassLabel]
+    strategy: PatchStrategy,
+    filters: Iterable[PatchFilter],
+    classes: Sequence[ClassLabel],
+    is_annotated: bool,
 ) -> None:
     """Refuse a region or a filter of a class that no source has.
 
-    Raise MissingAnnotationsError if there are none at all, UnquotedNameError if it is a part of the
+    `is_annotated` is whether the sources have annotations, maybe without an outline. Raise
+    MissingAnnotationsError if not, UnquotedNameError if it is a part of the
     name of another class, else ArgumentError.
     """
     shares = (each for each in filters if isinstance(each, ShareFilter))
@@ -142,6 +146,11 @@ def check_classes(
     missing = next((name for name in named if name not in has), None)
     if missing is None:
         return
+    if not has and is_annotated:
+        raise ArgumentError(
+            f"There is no class {missing!r}, as the annotations have no outline; draw some, or "
+            "name other files."
+        )
     if not has:
         raise MissingAnnotationsError(
             f"There is no class {missing!r}, as there are no annotations; add those of every "

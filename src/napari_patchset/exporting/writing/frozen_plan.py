@@ -193,7 +193,7 @@ def freeze_plan(
     )
     _check_failures(failures, max_failures)
     classes = classes_of(plan.sources, describe_image.classes)
-    check_classes(plan.strategy, plan.filters, classes)
+    check_classes(plan.strategy, plan.filters, classes, ANNOTATIONS in images)
     if ANNOTATIONS in images:
         images[ANNOTATIONS] = tuple(_with_classes(i, classes) for i in images[ANNOTATIONS])
     check_images(plan, images)
