@@ -1,6 +1,7 @@
 """A scene is opened once to be described, whatever depth axis is chosen."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from napari_patchset.errors import MissingAxisError
 from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.plugin import state as descriptions
 from napari_patchset.plugin.layers.layer_stack import LayerStack, register_layer
+from napari_patchset.plugin.scene_context import unused_name
 from napari_patchset.plugin.state import Descriptions
-from napari_patchset.source import SourceInfo
-from napari_patchset.stacks.metadata import describe
+from napari_patchset.source import Rect, SourceInfo
+from napari_patchset.stacks.metadata import SceneSummary, describe
 from napari_patchset.stacks.opening import open_stack
 from support.czi_maker import MakeCzi, SceneSpec
 
@@ -116,3 +118,20 @@ def test_what_is_forgotten_meanwhile_is_not_taken_for_new(
     for _ in range(3):
         known.describe(ref)
     assert len(described) == 2
+
+
+def test_a_scene_is_named_as_the_window_names_it(tmp_path: Path) -> None:
+    path, known = tmp_path / "plate.czi", Descriptions()
+    scene = SceneSummary(3, "Monolayer", Rect(0, 0, 9, 9), "YX", (9, 9), "uint8")
+    twins = [replace(scene, id=i, name="TR") for i in (4, 5)]
+    refs = [ImageRef(path=str(path), scene=i) for i in (3, 4, 5)]
+    assert known.label(refs[0]) == "scene 3"
+    known.learn(path, [scene, *twins])
+    assert list(map(known.label, refs)) == ["Monolayer", "TR (scene 4)", "TR (scene 5)"]
+
+
+def test_an_unused_name_counts_on(tmp_path: Path) -> None:
+    assert unused_name(tmp_path / "cells-2.patches.zarr").name == "cells-2.patches.zarr"
+    for taken, free in (("cells", "cells-2"), ("cells-2", "cells-3"), ("b-7", "b-7-2")):
+        (tmp_path / f"{taken}.patches.zarr").mkdir()
+        assert unused_name(tmp_path / f"{taken}.patches.zarr").name == f"{free}.patches.zarr"

@@ -12,6 +12,7 @@ import tifffile
 import zarr
 
 from napari_patchset.plugin import reader, sample_data
+from napari_patchset.plugin.layers.viewer_images import view_of
 from napari_patchset.plugin.napari_compat import Opener
 from napari_patchset.plugin.preferences import PLUGIN
 from napari_patchset.stacks.zarr.stack import ZarrImageStack
@@ -45,6 +46,18 @@ def test_a_czi_opens_at_once_and_several_go_side_by_side(
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP", "second: DAPI"]
     offered = window.widget.source.file.choices
     assert {Path(path).name for path in offered if path} == {"image.czi", "second.czi"}
+
+
+def test_the_window_goes_to_a_small_file_that_is_opened_beside_a_large_one(
+    window: Window, czi: MakeCzi
+) -> None:
+    """It had stayed a dot in a corner."""
+    window.open(czi(SceneSpec(rect=(0, 0, 900, 900)), name="large.czi"))
+    window.open(czi(SceneSpec(rect=(0, 0, 40, 30)), name="small.czi"))
+    shown = window.widget.source_control.shown_scene.layers[-1]
+    low, high = view_of(window.viewer, shown)
+    assert max(low) <= 0
+    assert 0.5 < max(30 / (high[0] - low[0]), 40 / (high[1] - low[1])) <= 1
 
 
 @pytest.mark.parametrize("make", [make_tiff, make_zarr])

@@ -313,7 +313,7 @@ def test_labels_of_another_shape_are_refused_by_the_preview(
     window.unfold("Target and labels")
     box = window.widget.form.pairs.boxes["labels"]
     window.choose(box, register_layer(wrong))
-    assert "my cells, the labels of image.czi, scene 0, is Y 64, X 96" in window.summary
+    assert "my cells, the labels of image.czi, Left, is Y 64, X 96" in window.summary
     assert not window.widget.export.start.enabled
     right = window.viewer.add_labels(np.ones((2, 3, 64, 96), np.uint8), name="cells")
     window.settle()

@@ -233,6 +233,12 @@ def test_a_set_is_shown_in_the_colours_of_its_source_and_as_layers_in_a_window_o
     opened.settle()
     assert asked == [("made.patches.zarr", 2)]
 
+    opened.viewer.layers.clear()
+    opened.settle()
+    click(opened, 0)
+    absent = "This patch lies in image.czi, scene 0, which is not shown"
+    assert shown.info.text().startswith(absent)
+
 
 def test_a_click_goes_to_a_patch_of_another_scene(window: Window, file: Path) -> None:
     window.open(file)

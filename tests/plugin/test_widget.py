@@ -125,7 +125,7 @@ def test_what_cannot_be_opened_is_notified_and_what_cannot_be_planned_replaces_t
 
     window.open(file)
     window.type_number(window.widget.patches.size.boxes[1], 500)
-    assert "500 x 500 is larger than image.czi, scene 0, which is" in window.summary
+    assert "500 x 500 is larger than image.czi, Left, which is" in window.summary
     assert "pad small images (More options > Strategy > Small image)." in window.summary
     assert window.widget.patches.hint.value == ""
     assert len(window.grid.data) == 0

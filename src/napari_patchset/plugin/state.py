@@ -1,6 +1,7 @@
 """The form's state as one frozen value, and cached metadata of its scenes; needs no window."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.plugin.layers.layer_stack import image_scenes, layer_at, open_image
 from napari_patchset.plugin.overrides import image_path, source_ref
-from napari_patchset.source import PixelSize, SourceInfo
+from napari_patchset.source import PixelSize, SceneId, SourceInfo
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.fingerprint import file_key, has_own_key
 from napari_patchset.stacks.metadata import SceneSummary, describe, find_well, image_metadata
@@ -49,6 +50,7 @@ class Descriptions:
         self._parts: dict[ImageRef, Sequence[str]] = {}
         self._scenes: dict[ImageRef, Sequence[SceneSummary]] = {}
         self._unitless: dict[ImageRef, Mapping[str, float]] = {}
+        self._labels: dict[tuple[Path, SceneId | None], str] = {}
 
     def describe(
         self, ref: ImageRef, depth_axis: DepthAxis = "none", pixel_size: PixelSize | None = None
@@ -92,6 +94,18 @@ class Descriptions:
                 if times == self._times_forgotten:
                     self._scenes[file] = scenes
         return find_well(scenes, ref.scene)
+
+    def learn(self, path: Path, scenes: Sequence[SceneSummary]) -> None:
+        """Remember what the scenes of a file are called."""
+        times = Counter(scene.label for scene in scenes)
+        for scene in scenes:
+            is_alone = times[scene.label] == 1
+            label = scene.label if is_alone else f"{scene.label} (scene {scene.id})"
+            self._labels[path, scene.id] = label
+
+    def label(self, ref: ImageRef) -> str:
+        """Return what a scene is called in the window, its id if that is not known yet."""
+        return self._labels.get((image_path(ref), ref.scene), f"scene {ref.scene}")
 
     def latest(self, ref: ImageRef) -> SourceInfo | None:
         """Return the cached metadata of a scene, None if there is none; reads no file."""
@@ -244,9 +258,9 @@ class FormState:
 
     @property
     def names(self) -> list[str]:
-        """The name of each source, for messages: "cells.czi, scene 3"."""
+        """The name of each source, for messages: "cells.czi, Monolayer"."""
         return [
-            f"{_name(image_path(ref))}{'' if ref.scene is None else f', scene {ref.scene}'}"
+            f"{_name(image_path(ref))}{'' if ref.scene is None else f', {DESCRIPTIONS.label(ref)}'}"
             for ref in self.sources
         ]
 

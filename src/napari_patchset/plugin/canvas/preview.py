@@ -343,10 +343,7 @@ class PreviewControl:
             self._wanted = row
             self.scene_wanted.emit(state.sources[index].scene)
         else:
-            self._tell_absent(state.names[index])
-
-    def _tell_absent(self, name: str) -> None:
-        self.gallery.tell(f"This patch lies in {name}, which is not shown. Open it to go there.")
+            self.gallery.tell_absent()
 
     def _go_on(self, planned: PlanPreview) -> None:
         """Show the place that was waiting for its scene."""
@@ -361,7 +358,7 @@ class PreviewControl:
         grid = self.drawn
         shown = None if grid is None else grid.planned.shown_source
         if grid is None or shown is None or (info.key, info.scene) != (shown.key, shown.scene):
-            self._tell_absent(info.name)
+            self.gallery.tell_absent()
             return
         y, x = info.to_file(start)[-2:]
         show_plane(self._viewer, grid.image, info, sample, start[0] if len(start) > 2 else 0)

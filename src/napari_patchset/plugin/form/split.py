@@ -194,7 +194,12 @@ class SplitSection(Section):
             label="Same shares of", choices=[], tooltip=description(Split, "stratify")
         )
         self.seed = SpinBox(
-            value=0, min=0, max=MAX_INT, label="Seed", tooltip=description(Split, "seed")
+            value=0,
+            min=0,
+            max=MAX_INT,
+            label="Seed",
+            tooltip="Another number puts other patches into validation and test; the same number "
+            "gives the same split again.",
         )
         self.fold = Slider(
             label="Shown fold",

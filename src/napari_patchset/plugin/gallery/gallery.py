@@ -259,11 +259,13 @@ class Gallery(QDialog):
         if patches is not None and row >= 0:
             text = ", ".join(patches.lines(row))
         self.info.setText(text)
-
-    def tell(self, text: str) -> None:
-        """Show why a click did not go to a place, until the mouse is on another patch."""
-        self.info.setText(text)
         self.info.setToolTip(text)  # which may be longer than there is space
+
+    def tell_absent(self) -> None:
+        """Say why a click went nowhere, until the mouse is on another patch."""
+        if self._patches is not None and self._described >= 0:
+            name = self._patches.source_name(self._described)
+            self.info.setText(f"This patch lies in {name}, which is not shown: open that first.")
 
     def _pick(self, row: int) -> None:
         self._describe(row)

@@ -69,6 +69,10 @@ class GalleryPatches(ABC):
         """Describe a patch."""
 
     @abstractmethod
+    def source_name(self, row: int) -> str:
+        """Return the file, and the scene, that a patch was cut from."""
+
+    @abstractmethod
     def color(self, row: int) -> str:
         """Return the colour of a patch's frame, "#rrggbb"."""
 
@@ -168,6 +172,10 @@ class PlannedPatches(GalleryPatches):
         """Describe a patch."""
         return patch_lines(self.planned, row)
 
+    def source_name(self, row: int) -> str:
+        """Return the file, and the scene, that a patch was cut from."""
+        return self.planned.state.names[int(self.planned.grid.source_index[row])]
+
     def color(self, row: int) -> str:
         """Return the colour of a patch's category."""
         category, colors = self.planned.drawn
@@ -209,6 +217,8 @@ class SetPatches(GalleryPatches):
 
     path: Path
     manifest: Manifest
+    names: tuple[str, ...]
+    """The file, and the scene, of each source."""
     splits: tuple[str, ...]
     channels: Sequence[Channel]
     split: NDArray[np.int8]
@@ -228,7 +238,8 @@ class SetPatches(GalleryPatches):
         with PatchSet(path) as patch_set:
             if not patch_set:
                 raise ArgumentError(f"{path} holds coordinates only, no pixels to show.")
-            return cls(path, patch_set.manifest, patch_set.splits, *_read_table(patch_set))
+            names = tuple(map(_name_of, patch_set.provenance.sources))
+            return cls(path, patch_set.manifest, names, patch_set.splits, *_read_table(patch_set))
 
     def __post_init__(self) -> None:
         """Name the set."""
@@ -276,8 +287,12 @@ class SetPatches(GalleryPatches):
         split = f": {self._split(row)}" if len(self.splits) > 1 else ""
         lines = [f"Patch {self.index[row]:,}{split}", self.place(row), f"{size} px", *metrics]
         if len(self.manifest.sources) > 1:
-            lines.insert(1, self.source_place(row)[0].name)
+            lines.insert(1, self.source_name(row))
         return lines
+
+    def source_name(self, row: int) -> str:
+        """Return the file, and the scene, that a patch was cut from."""
+        return self.names[int(self.places["source_index"][row])]
 
     def color(self, row: int) -> str:
         """Return the colour of a patch's split."""
@@ -300,6 +315,13 @@ class SetPatches(GalleryPatches):
 
     def _split(self, row: int) -> str:
         return self.splits[int(self.split[row])]
+
+
+def _name_of(source: Mapping[str, Any]) -> str:
+    """Return the file and scene of a source as it is recorded: "cells.czi, scene 3"."""
+    scene = source.get("scene")
+    name = Path(str(source["path"])).name
+    return name if scene is None else f"{name}, scene {scene}"
 
 
 def _read_table(patch_set: PatchSet) -> tuple[Any, ...]:

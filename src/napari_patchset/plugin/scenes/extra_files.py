@@ -12,6 +12,7 @@ from napari_patchset.plugin.layers.layer_stack import file_name
 from napari_patchset.plugin.layers.viewer_images import SceneLayers
 from napari_patchset.plugin.overrides import image_path, source_ref
 from napari_patchset.plugin.scene_context import SceneContext, Scenes, read_scenes
+from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.plugin.worker import Worker
 from napari_patchset.source import SceneId
 
@@ -71,6 +72,8 @@ class ExtraFiles:
     def learn(self, scenes: Mapping[Path, Scenes]) -> None:
         """Remember the scenes of files."""
         self._scenes.update(scenes)
+        for path, of_file in scenes.items():
+            DESCRIPTIONS.learn(path, of_file)
 
     def sources(self, context: SceneContext) -> tuple[tuple[SourceRef, ...], int]:
         """Return the sources to cut patches from, and the index of the one that is shown."""
@@ -128,7 +131,7 @@ class ExtraFiles:
 
     def _on_scenes(self, scenes: Mapping[Path, Scenes], errors: Sequence[Exception]) -> None:
         self._end_adding()
-        self._scenes.update(scenes)
+        self.learn(scenes)
         self.section.set_files((*self.section.files, *scenes))
         for error in errors[:1]:
             more = f" {len(errors) - 1:,} more files can't be read." if errors[1:] else ""
