@@ -63,6 +63,13 @@ SOURCE_ERRORS = (UnreadableFileError, OSError)
 """Raised by a file that is damaged or missing; a file that does not fit a plan raises others."""
 
 
+def describe_os_error(error: Exception) -> str:
+    """Return the message of an error; of one of the system, "FILE: No such file or directory"."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 class ExportError(PatchsetError, RuntimeError):
     """The export can't begin, resume or be completed."""
 

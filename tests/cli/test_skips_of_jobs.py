@@ -60,6 +60,7 @@ def test_a_job_tells_what_it_skips_and_the_set_lists_it(
     assert code == 0
     assert err.startswith("skipped: ")
     assert err.count("1.tif") == err.count("\n") == 1
+    assert "Errno" not in err
     assert skipped_in(run(step, OUT, "--job", 0, "--of", 1, "--json")[1]) == [str(files[1])]
     for each in steps[steps.index(step) :]:
         run(each, OUT, "--job", 0, "--of", 1)
@@ -116,3 +117,20 @@ def test_what_is_missing_is_named_by_the_step_that_comes_first(run: Run, files: 
         code, _, err = run(*words)
         assert code == 1
         assert "64 of 64 candidates are not scored yet. Run `score` for every job" in err
+
+
+@pytest.mark.parametrize("step", ["score", "write", "finalize"])
+def test_a_stopped_job_says_that_the_same_command_resumes(
+    run: Run, files: list[Path], step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan(run, files)
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    name = "finalize_export" if step == "finalize" else f"{step}_job"
+    monkeypatch.setattr(f"napari_patchset.cli.export.{name}", stopped)
+    words = (step, OUT) if step == "finalize" else (step, OUT, "--job", 0, "--of", 1)
+    code, _, err = run(*words)
+    assert code == 130
+    assert "stopped; the finished part is in a.partial; run the same command again" in err

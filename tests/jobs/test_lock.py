@@ -1,6 +1,8 @@
 """One export writes into a folder at a time; several jobs of it may."""
 
 import os
+import platform
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -69,6 +71,7 @@ def locked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
     functions = [value for value in module.values() if callable(value)]
     scope = next(f.__globals__ for f in functions if getattr(f, "__name__", "") == "_open_locked")
     names = ("fstat", "stat", "path", "lseek", "close", "listdir", "O_RDWR", "O_CREAT", "SEEK_SET")
+    names += ("ftruncate", "write", "read", "getpid")
     scope["os"] = SimpleNamespace(**{n: getattr(os, n) for n in names}, open=open_and_note)
     scope["sys"] = system
     return scope["locked"]  # type: ignore[no-any-return]  # runpy's globals have no types
@@ -81,7 +84,9 @@ def test_a_second_export_is_refused_until_the_first_ends(
     with locked(root, "export"):
         (root / "plan.json").touch()
         for shared in (False, True):
-            with pytest.raises(ExportError, match="another export is writing there"):
+            who = f"process {os.getpid()} on {re.escape(platform.node())}"
+            who = "there; wait" if sys.platform == "win32" else f"there, {who}; wait"
+            with pytest.raises(ExportError, match=f"another export is writing {who}"):
                 locked(root, "export", shared=shared).__enter__()
     with locked(root, "export", shared=True):
         pass
@@ -92,7 +97,8 @@ def test_jobs_of_one_export_share_it(locked: Callable[..., Any], tmp_path: Path)
     with ExitStack() as jobs:
         for _ in range(3):
             jobs.enter_context(locked(root, "export", shared=True))
-        with pytest.raises(ExportError, match="another export is writing there"):
+        last = f", the last to begin is process {os.getpid()}"
+        with pytest.raises(ExportError, match=f"there{'' if sys.platform == 'win32' else last}"):
             locked(root, "export").__enter__()
     with locked(root, "export"):
         pass

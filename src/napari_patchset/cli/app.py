@@ -26,6 +26,7 @@ from napari_patchset.errors import (
     PatchsetError,
     UnknownPixelSizeError,
     UnquotedNameError,
+    describe_os_error,
 )
 
 COMMANDS = {
@@ -177,6 +178,4 @@ def run() -> None:
 def _one_line(error: Exception) -> str:
     if isinstance(error, DestinationExistsError):
         return f"{str(error).removesuffix('.')}, or use --overwrite"
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+    return describe_os_error(error)

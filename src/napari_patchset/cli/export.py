@@ -212,7 +212,9 @@ def _run_job(
         return
     progress = partial(REPORT.progress, stage)
     memory_bytes = memory_from(memory)
-    REPORT.skipped(run(name, job, of, threads=threads, memory=memory_bytes, progress=progress))
+    with resumable(WorkDir.for_set(name).root):
+        failures = run(name, job, of, threads=threads, memory=memory_bytes, progress=progress)
+    REPORT.skipped(failures)
     REPORT.summary("", path=name, job=job, of=of)
 
 
@@ -225,7 +227,8 @@ def finalize(name: Name, overwrite: Overwrite = False) -> None:
         return
     progress = partial(REPORT.progress, "finalize")
     try:
-        failures = finalize_export(name, overwrite=overwrite, progress=progress)
+        with resumable(WorkDir.for_set(name).root):
+            failures = finalize_export(name, overwrite=overwrite, progress=progress)
     except ExportError as error:
         told = getattr(error, "failures", {}).values()
         skipped = WorkDir.for_set(name).failed().values()

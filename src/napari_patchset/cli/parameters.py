@@ -116,8 +116,8 @@ MaxFailures = Annotated[
     option(
         RUNNING,
         "N",
-        "Sources that may be skipped because they can't be read (any damaged ones, but none whose "
-        "storage does not answer).",
+        "Sources that may be skipped because they can't be read, for whatever reason; by default "
+        "any number of damaged ones, but none whose storage does not answer.",
         min=0,
         show_default=False,
     ),

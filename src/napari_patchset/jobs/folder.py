@@ -91,16 +91,29 @@ class Stopped(Exception):
     """A stop was requested, or another process goes on with the work; finished shards stay."""
 
 
+_LACKS = {
+    errno.ENOSPC: ("the disk is full", "free space"),
+    errno.EDQUOT: ("your share of the disk is full", "free space"),
+    errno.EFBIG: (
+        "a file may not be as large as is needed, by a limit of the process or of the disk",
+        "raise it (`ulimit -f`)",
+    ),
+    errno.EROFS: ("the disk can only be read", "have it mounted for writing"),
+}
+"""What a disk lacks, and the remedy, by the number of the error."""
+
+
 @contextmanager
 def _explain_lack(root: Path) -> Iterator[None]:
-    """Convert the errors of a full disk, and of too little memory, to an ExportError."""
+    """Convert the errors of a disk, and of too little memory, to an ExportError."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _LACKS:
             raise
+        fault, remedy = _LACKS[error.errno]
         raise ExportError(
-            f"{root}: the disk is full; what is written stays: free space and run the same again."
+            f"{root}: {fault}; what is written stays: {remedy} and run the same again."
         ) from error
     except (MemoryError, RuntimeError) as error:  # which blame no file
         if isinstance(error, RuntimeError) and "start new thread" not in str(error):
@@ -196,7 +209,7 @@ class JobFolder(ABC, Generic[Plan]):
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[None]:
         """Lock the folder (see `locked`); a full disk, or memory, is an ExportError."""
-        with locked(self.root, self.KIND, shared=shared), _explain_lack(self.root):
+        with _explain_lack(self.root), locked(self.root, self.KIND, shared=shared):
             yield
 
     @contextmanager

@@ -1,6 +1,7 @@
 """The lock of a folder: one process works in it, or several jobs of one piece of work."""
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -86,6 +87,8 @@ def is_locked(root: Path) -> bool:
         os.close(fd)
 
 
+_MAX_SIGNATURE = 512
+
 _PATIENCE_SECONDS = 0.3
 """How long to wait for a lock: `is_locked` takes it for a moment."""
 
@@ -99,18 +102,37 @@ def _lock_soon(fd: int, shared: bool) -> bool:
     return True
 
 
+def _sign(fd: int, shared: bool) -> None:
+    """Write into the lock who has it, or which of several was the last to take it."""
+    last = "the last to begin is " if shared else ""
+    with suppress(OSError):  # a full disk is told by what needs the space
+        os.ftruncate(fd, 0)
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, f", {last}process {os.getpid()} on {platform.node()}".encode())
+
+
+def _signature(fd: int) -> str:
+    """Return who has a lock, "" if that is not known, as on Windows, where none can read it."""
+    with suppress(OSError):
+        os.lseek(fd, 0, os.SEEK_SET)
+        return os.read(fd, _MAX_SIGNATURE).decode(errors="replace")
+    return ""
+
+
 def _open_locked(root: Path, kind: str, shared: bool) -> int:
     path = root / LOCK
     while True:
         root.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         if not _lock_soon(fd, shared):
+            who = _signature(fd)
             os.close(fd)
             raise ExportError(
-                f"{root}: another {kind} is writing there; wait for it, stop it, or choose "
+                f"{root}: another {kind} is writing there{who}; wait for it, stop it, or choose "
                 "another name."
             )
         with suppress(FileNotFoundError):  # work that has just ended deleted it
             if os.path.samestat(os.fstat(fd), os.stat(path)):
+                _sign(fd, shared)
                 return fd
         os.close(fd)

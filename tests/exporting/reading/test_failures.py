@@ -163,8 +163,16 @@ def test_two_exports_into_one_folder_give_one_error(czi: MakeCzi, tmp_path: Path
     assert not WorkDir.for_set(plan.out).root.exists()
 
 
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "the disk is full; .*: free space and run the same again"),
+        (errno.EFBIG, r"a file may not be as large .* raise it \(`ulimit -f`\) and run the same"),
+        (errno.EROFS, "the disk can only be read; .*: have it mounted for writing and run"),
+    ],
+)
 def test_a_full_disk_is_one_error_and_the_export_goes_on(
-    czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
 ) -> None:
     path = czi(*SCENES)
     whole = export(plan_for(path, tmp_path / "whole.patches.zarr"))
@@ -173,12 +181,12 @@ def test_a_full_disk_is_one_error_and_the_export_goes_on(
 
     def writing(file: Any, part: Any) -> None:
         if next(left, None) is None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(number, os.strerror(number))
         write(file, part)
 
     with monkeypatch.context() as patched:
         patched.setattr(files, "write_all", writing)
-        with pytest.raises(ExportError, match=r"a\.partial: the disk is full"):
+        with pytest.raises(ExportError, match=rf"a\.partial: {message}"):
             export(plan)
     assert not Path(plan.out).exists()
     assert digests(export(plan).path) == digests(whole.path)

@@ -184,7 +184,12 @@ OPTIONS: tuple[PlanOption, ...] = (
             "patch_size", "strategy.size", metavar="Y,X", format=format_values, default="64,64"
         ),
         _option("overlap", "strategy.overlap", metavar="Y,X", format=format_values, default="0"),
-        _option("edge", "strategy.edge"),
+        _option(
+            "edge",
+            "strategy.edge",
+            help="Treatment of a last patch that does not fit. Images smaller than a patch are an "
+            'error, unless a saved plan has "small": "skip" or "pad".',
+        ),
         PlanOption(
             "for_prediction",
             type=bool,
