@@ -10,7 +10,7 @@ import pytest
 
 from napari_patchset.exporting.stages import Progress
 from napari_patchset.patchset import layout
-from napari_patchset.plugin import export_control
+from napari_patchset.plugin import export_task
 from support.czi_maker import MakeCzi, SceneSpec
 from support.window import WAIT_MS, Window
 
@@ -119,7 +119,7 @@ def test_a_file_that_changed_while_it_was_open_is_described_anew(
 def test_the_image_goes_while_it_is_exported_and_scored(
     window: Window, czi: MakeCzi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone, iter_export = Event(), export_control.iter_export
+    gone, iter_export = Event(), export_task.iter_export
 
     def ends_once_it_is_gone(*args: Any, **options: Any) -> Iterator[Progress]:
         for event in iter_export(*args, **options):
@@ -127,7 +127,7 @@ def test_the_image_goes_while_it_is_exported_and_scored(
                 gone.wait(WAIT_MS / 1000)
             yield event
 
-    monkeypatch.setattr(export_control, "iter_export", ends_once_it_is_gone)
+    monkeypatch.setattr(export_task, "iter_export", ends_once_it_is_gone)
     window.open(czi(SceneSpec(rect=(0, 0, 400, 400), t=2)))
     window.type_size(8, 8)
     window.click(window.widget.form.filters.add, settle=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from npe2 import PluginManifest
 from pytestqt.qtbot import QtBot
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt
@@ -14,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset.exporting.run import Progress
 from napari_patchset.plugin import dialogs as asking
-from napari_patchset.plugin import export_control, reader
+from napari_patchset.plugin import export_task, reader
 from napari_patchset.plugin.canvas.overlay_layers import GRID_NAME
 from napari_patchset.plugin.preferences import PLUGIN
 from support.czi_maker import MakeCzi, SceneSpec
@@ -207,7 +208,7 @@ def test_closing_the_window_during_an_export_leaves_nothing_running(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    closed, iter_export = Event(), export_control.iter_export
+    closed, iter_export = Event(), export_task.iter_export
 
     def goes_on_once_it_is_closed(*args: Any, **options: Any) -> Iterator[Progress]:
         for event in iter_export(*args, **options):
@@ -215,7 +216,7 @@ def test_closing_the_window_during_an_export_leaves_nothing_running(
                 closed.wait(WAIT_MS / 1000)
             yield event
 
-    monkeypatch.setattr(export_control, "iter_export", goes_on_once_it_is_closed)
+    monkeypatch.setattr(export_task, "iter_export", goes_on_once_it_is_closed)
     window = Window(make_napari_viewer(show=True), qtbot)
     window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
     window.widget.export.out.value = tmp_path / "long.patches.zarr"
@@ -229,10 +230,14 @@ def test_closing_the_window_during_an_export_leaves_nothing_running(
     assert not (tmp_path / "long.patches.zarr").exists()
 
 
-def test_the_sample_opens_from_the_menu(
+def test_the_sample_opens_from_the_menu_that_is_named(
     window: Window, sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_patchset.sample.sample_path", lambda: sample)  # no second drawing
+    manifest = PluginManifest.from_distribution(PLUGIN)
+    (contributed,) = manifest.contributions.sample_data
+    menu = f"File > Open Sample > {contributed.display_name} ({manifest.display_name})"
+    assert menu in window.summary
     window.viewer.open_sample(PLUGIN, "cells")
     window.until(lambda: window.state is not None)
     assert [layer.name for layer in window.images] == ["DAPI", "EGFP"]

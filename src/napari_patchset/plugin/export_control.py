@@ -4,11 +4,10 @@
 cancelled within a patch; another one writes plans.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from shutil import rmtree
 from threading import Event
 from time import monotonic
 from typing import Any
@@ -16,28 +15,22 @@ from typing import Any
 from psygnal import Signal
 from qtpy.QtWidgets import QApplication
 
-from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
-from napari_patchset.exporting.plans.command_line import command_line
-from napari_patchset.exporting.plans.plan import ExportPlan
-from napari_patchset.exporting.plans.samples import SampleSheet
+from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.reading.failures import Failure
-from napari_patchset.exporting.run import iter_export
-from napari_patchset.exporting.stages import Progress, is_prepared
-from napari_patchset.exporting.writing.destination import check_destination
+from napari_patchset.exporting.stages import Progress
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
-from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan_name, message
 from napari_patchset.plugin.export_check import find_problem, find_set
+from napari_patchset.plugin.export_task import Order, Taken, run_export, save_plan, written_command
 from napari_patchset.plugin.form.export_section import ExportSection
-from napari_patchset.plugin.layers.plan_layers import has_layers, layers_folder, spool_layers
+from napari_patchset.plugin.layers.plan_layers import has_layers
 from napari_patchset.plugin.overrides import image_path
 from napari_patchset.plugin.plan_preview import PlanPreview
-from napari_patchset.plugin.planning import PlanControl, known_metrics
+from napari_patchset.plugin.planning import PlanControl
 from napari_patchset.plugin.preferences import chosen_memory, export_memory
 from napari_patchset.plugin.scene_context import unused_name
-from napari_patchset.plugin.state import FormState, refresh_region
+from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Worker
 
 _STOPPED = "Stopped. Press Export to resume."
@@ -49,114 +42,6 @@ _SOURCE_STAGES = {
     "finalize": "Checking the images",
 }
 """What an export does with its sources, by stage; in the others it counts patches."""
-
-
-class Taken(Exception):
-    """The name of the patch set is taken, and the user is asked what to do.
-
-    Attributes
-    ----------
-    is_set : bool
-        Whether it is taken by a patch set; else by an unfinished export.
-    other : ExportPlan or None
-        The unfinished export, None if it can't be continued.
-    """
-
-    def __init__(
-        self, question: str, is_set: bool = False, other: ExportPlan | None = None
-    ) -> None:
-        super().__init__(question)
-        self.is_set, self.other = is_set, other
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to export, and what may be replaced.
-
-    Attributes
-    ----------
-    plan : ExportPlan or FormState
-        The plan, or the form, of which the files are read again and layers are written into files.
-    replaces : bool
-        Whether a patch set of that name may be replaced.
-    starts_over : bool
-        Whether an unfinished export of that name is discarded.
-    """
-
-    plan: ExportPlan | FormState
-    replaces: bool = False
-    starts_over: bool = False
-
-    @property
-    def format(self) -> SetFormat:
-        """The format of the patch set."""
-        recipe = self.plan if isinstance(self.plan, ExportPlan) else self.plan.recipe
-        return FORMATS[recipe.format]
-
-
-def _export(
-    order: Order, planned: PlanPreview | None, memory: int, cancelled: Event
-) -> Generator[Progress, None, Progress | None]:
-    """Export the current content of the files; runs in a background thread.
-
-    The metrics that the preview has measured are reused.
-
-    Returns
-    -------
-    Progress or None
-        The last event, None if the export was cancelled.
-
-    Raises
-    ------
-    Taken
-        If something has the name of the patch set that must not be replaced.
-    """
-
-    def check_cancelled() -> None:
-        if cancelled.is_set():
-            raise Stopped("The export was cancelled.")
-
-    plan = order.plan if isinstance(order.plan, ExportPlan) else order.plan.plan()
-    workdir, layers = WorkDir.for_set(plan.out), layers_folder(plan)
-    check_destination(plan, overwrite=order.replaces)  # before layers are written
-    if not order.replaces and Path(plan.out).exists() and not workdir.is_in_place:
-        raise Taken(f"{Path(plan.out).name} exists already.", is_set=True)
-    had_layers, metrics = layers.exists(), known_metrics(planned)
-    try:
-        if isinstance(order.plan, FormState):
-            plan = spool_layers(_fresh_plan(order.plan), check_cancelled)
-        if order.starts_over:
-            with workdir.locked():
-                workdir.discard()
-        else:
-            _check_unfinished(workdir, plan)
-        options: dict[str, Any] = {"metrics": metrics, "memory": memory}
-        with closing(iter_export(plan, overwrite=order.replaces, **options)) as events:
-            for event in events:
-                yield event
-                if cancelled.is_set():
-                    break
-    except (*USER_ERRORS, Taken) as error:
-        if not had_layers and (isinstance(error, Taken) or not workdir.root.exists()):
-            rmtree(layers, ignore_errors=True)  # nothing refers to them
-        raise
-    return event if event.stage == "done" else None
-
-
-def _check_unfinished(workdir: WorkDir, plan: ExportPlan) -> None:
-    """Raise Taken if an unfinished export of another plan, or of changed images, is there."""
-    name = Path(plan.out).name
-    try:
-        is_resumed = is_prepared(workdir, plan)
-    except DestinationExistsError:
-        frozen = workdir.plan()
-        other = frozen.plan.model_copy(update={"sources": frozen.requested})
-        question = f"An export of {name} with other settings is unfinished."
-        raise Taken(question, other=other) from None
-    except ExportError:
-        raise Taken(f"An unfinished export of {name} can't be continued.") from None
-    if is_resumed and (changed := workdir.plan().changed_files):
-        raise Taken(f"{Path(changed[0]).name} has changed since the export of {name} began.")
 
 
 class ExportControl:
@@ -279,7 +164,7 @@ class ExportControl:
         self._order, self._cancelled, self._began = order, Event(), None
         self._section.show_running(True)
         planned = self._plans.current if isinstance(order.plan, FormState) else None
-        self.exporting.run(_export, order, planned, export_memory(), self._cancelled)
+        self.exporting.run(run_export, order, planned, export_memory(), self._cancelled)
 
     def _on_progress(self, event: Progress) -> None:
         if event.stage in _SOURCE_STAGES:
@@ -344,7 +229,7 @@ class ExportControl:
             self.opened.emit(self._found)
 
     def _copy(self) -> None:
-        self._write(self._copy_command, _written_command, self._state(), chosen_memory())
+        self._write(self._copy_command, written_command, self._state(), chosen_memory())
 
     def _copy_command(self, line: str | None) -> None:
         if line is None:
@@ -360,7 +245,7 @@ class ExportControl:
         state = self._state()
         proposed = Path(state.plan().out).with_suffix(".json")
         if (path := ask_plan_name(self._section.native, str(proposed))) is not None:
-            self._write(lambda saved: self._tell(f"Saved {saved.name}"), _save_plan, state, path)
+            self._write(lambda saved: self._tell(f"Saved {saved.name}"), save_plan, state, path)
 
     def _write(
         self,
@@ -382,33 +267,6 @@ def _left_out(failures: Sequence[Failure]) -> str:
         return ""
     images = "an image" if len(failures) == 1 else f"{len(failures)} images"
     return f", without {images} that can't be read: {failures[0]}"
-
-
-def _fresh_plan(state: FormState) -> ExportPlan:
-    return refresh_region(state).plan()
-
-
-def _written_plan(state: FormState) -> ExportPlan:
-    return spool_layers(_fresh_plan(state))
-
-
-def _written_command(state: FormState, memory: int | None) -> str | None:
-    """Return the command that runs a plan of files only, None if there is none."""
-    plan, samples = _written_plan(state), state.samples
-    if samples:
-        try:
-            sources = SampleSheet.from_file(samples).assign(plan.sources)
-        except (ArgumentError, OSError):  # the sheet is gone, or names layers
-            return None
-        if sources != plan.sources:
-            return None
-    return command_line(plan, memory, samples)
-
-
-def _save_plan(state: FormState, path: Path) -> Path:
-    plan = _written_plan(state).resolved()
-    path.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return path
 
 
 def time_left(done: int, left: int, seconds: float) -> str:

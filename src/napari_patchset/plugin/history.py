@@ -1,6 +1,6 @@
 """What was done by hand, to be undone and redone one after the other.
 
-A step knows how to get and set what it changed, and holds the former value; undoing exchanges the
+An edit knows how to get and set what it changed, and holds the former value; undoing exchanges the
 two. So what was changed otherwise in between, as by typing, is not lost either: redoing brings it
 back.
 """
@@ -16,9 +16,9 @@ from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]  # 
 from qtpy.QtWidgets import QWidget
 
 GONE = None
-"""What a step gets if what it changed is not there any more."""
+"""What an edit gets if what it changed is not there any more."""
 
-_MOST_STEPS = 100
+_MOST = 100
 
 
 class Edit(NamedTuple):
@@ -43,23 +43,23 @@ class Edit(NamedTuple):
 
 
 class History:
-    """The steps that can be undone, and those that can be redone."""
+    """The edits that can be undone, and those that can be redone."""
 
     def __init__(self) -> None:
         self._done: list[Edit] = []
         self._undone: list[Edit] = []
 
-    def record(self, step: Edit) -> None:
-        """Add a step, with the value from before it."""
-        self._done = [*self._done[1 - _MOST_STEPS :], step]
+    def record(self, edit: Edit) -> None:
+        """Add an edit, with the value from before it."""
+        self._done = [*self._done[1 - _MOST :], edit]
         self._undone = []
 
     def forget(self) -> None:
-        """Forget all steps: they were about something else."""
+        """Forget all edits: they were about something else."""
         self._done, self._undone = [], []
 
     def undo(self) -> str:
-        """Undo the last step, and return what has happened."""
+        """Undo the last edit, and return what has happened."""
         what = _exchange(self._done, self._undone)
         return f"Undone: {what}" if what else "Nothing to undo"
 
@@ -69,15 +69,15 @@ class History:
         return f"Redone: {what}" if what else "Nothing to redo"
 
 
-def _exchange(steps: list[Edit], others: list[Edit]) -> str:
-    """Exchange the value of the last step that changes something, and return what it was."""
-    while steps:
-        step = steps.pop()
-        now = step.get()
-        if now is not GONE and now != step.value:
-            others.append(step._replace(value=now))
-            step.set(step.value)
-            return step.what
+def _exchange(edits: list[Edit], others: list[Edit]) -> str:
+    """Exchange the value of the last edit that changes something, and return what it was."""
+    while edits:
+        edit = edits.pop()
+        now = edit.get()
+        if now is not GONE and now != edit.value:
+            others.append(edit._replace(value=now))
+            edit.set(edit.value)
+            return edit.what
     return ""
 
 

@@ -227,8 +227,8 @@ class PatchesWidget(Panel):
         for part in (self.form, self.form.strategy, self.form.filters, self.annotations):
             part.done.connect(self._record)
 
-    def _record(self, step: Edit) -> None:
-        self.history.record(step)
+    def _record(self, edit: Edit) -> None:
+        self.history.record(edit)
         self.preview.status.tell("")
 
     def _refresh(self) -> None:

@@ -288,10 +288,10 @@ class AnnotationControl:
         for layer, before in list(self._drawings.items()):
             if not is_being_drawn(layer) and (now := Drawing.of(layer)) != before:
                 self._drawings[layer] = now
-                self.done.emit(self._step_of(ref(layer), before))
+                self.done.emit(self._edit_of(ref(layer), before))
 
-    def _step_of(self, known: "ref[Shapes]", before: Drawing) -> Edit:
-        """Return the step that has changed what a layer showed before."""
+    def _edit_of(self, known: "ref[Shapes]", before: Drawing) -> Edit:
+        """Return the edit that has changed what a layer showed before."""
 
         def get() -> Drawing | None:
             layer = known()

@@ -164,12 +164,12 @@ class FiltersSection(Section):
 
     def _append(self, row: ChoiceRow | TextRow) -> None:
         row.removed.connect(self._remove)
-        row.grabbed.connect(lambda: self.done.emit(self._step_of(row)))
+        row.grabbed.connect(lambda: self.done.emit(self._edit_of(row)))
         self.rows.append(row)
         self.insert(len(self.rows) - 1, row)
         self.changed.emit(self)
 
-    def _step_of(self, row: ChoiceRow | TextRow) -> Edit:
+    def _edit_of(self, row: ChoiceRow | TextRow) -> Edit:
         limit = row.limit
         return Edit(
             "the limit of a filter",

@@ -259,8 +259,8 @@ class StrategySection(Section):
 
     def change_places(self, places: tuple[FixedPatch, ...]) -> None:
         """Change the patches that are clicked on the image, by hand."""
-        step = Edit("patches placed", lambda: self.patches, self.set_places, self.patches)
-        self.done.emit(step)
+        edit = Edit("patches placed", lambda: self.patches, self.set_places, self.patches)
+        self.done.emit(edit)
         self.set_places(places)
 
     def set_places(self, places: tuple[FixedPatch, ...]) -> None:
