@@ -144,6 +144,13 @@ def test_outlines_and_their_classes(window: Window, czi: MakeCzi) -> None:
     undo(window, canvas(window))
     assert np.array_equal(layer.data[1], corners[1])
     assert list(layer.features[CLASS]) == ["Class 1", "Class 2"]
+    for _ in range(3):
+        undo(window, canvas(window))
+    layer.mode = "add_polygon_lasso"
+    drag(window, (2, 2), (2, 30), (30, 30), (30, 2), (2, 3))
+    window.settle()
+    assert class_names(layer) == ["Class 1"]
+    assert np.array_equal(layer.edge_color, colors[:1])
     window.viewer.layers.remove(layer)
     window.settle()
     assert undo(window, canvas(window)) == "Nothing to undo"

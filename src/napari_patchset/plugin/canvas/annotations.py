@@ -303,6 +303,8 @@ class AnnotationControl:
                 self._drawings[layer] = Drawing.of(layer)  # no change by hand
                 if layer is self._layer:
                     self._on_classes(layer)
+                    if (name := self._section.current) is not None:
+                        self._draw_with(name)
 
         return Edit("what was drawn", get, draw, before)
 

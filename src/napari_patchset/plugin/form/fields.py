@@ -29,6 +29,9 @@ from napari_patchset.plugin.worker import single_shot_timer
 
 MAX_INT = 2**31 - 1
 _NO_MARGINS = (0, 0, 0, 0)
+_PADDING = 6
+"""What a title has free at its right, in pixels, at most."""
+
 _INDENT = 16
 """A section begins where its title does, after the arrow."""
 
@@ -93,7 +96,7 @@ class _Title(QToolButton):
         """Draw the arrow and as much of the text as there is space for."""
         option, painter = QStyleOptionToolButton(), QStylePainter(self)
         self.initStyleOption(option)
-        if (missing := self.sizeHint().width() - self.width()) > 0:
+        if (missing := self.sizeHint().width() - self.width() - _PADDING) > 0:
             metrics = self.fontMetrics()
             width = metrics.horizontalAdvance(option.text) - missing
             option.text = metrics.elidedText(option.text, Qt.TextElideMode.ElideRight, width)

@@ -226,8 +226,9 @@ class SplitSection(Section):
         self.folds.changed.connect(self._show)
         super().__init__(
             [
-                *(self.val, self.test, self.folds, self.samples, self.problem, self.by),
+                *(self.val, self.test, self.folds, self.samples, self.by),
                 *(self.stratify, self.seed, self.fold),
+                self.problem,  # last, or what is below would move under the mouse
             ]
         )
         self._offer()

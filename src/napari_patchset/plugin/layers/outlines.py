@@ -219,7 +219,7 @@ class Drawing:
     def draw(self, layer: Shapes) -> None:
         """Have a layer show this again."""
         layer.data = list(zip(self.corners, self.kinds, strict=True))
-        layer.features = self.features
+        _set_features(layer, self.features)
         if self.corners:
             for name, value in self.looks.items():
                 setattr(layer, name, value)
@@ -290,7 +290,14 @@ def rename_class(layer: Shapes, old: str, new: str) -> None:
 def _set_names(layer: Shapes, names: Sequence[str]) -> None:
     features = layer.features.copy()
     features[CLASS] = np.array(names, object)
+    _set_features(layer, features)
+
+
+def _set_features(layer: Shapes, features: Any) -> None:
+    """Set the features of a layer, and keep those of shapes to come, which napari may lose."""
+    defaults = layer.feature_defaults.copy()
     layer.features = features
+    layer.feature_defaults = defaults
 
 
 def drop_orphans(layer: Shapes) -> None:
@@ -300,7 +307,7 @@ def drop_orphans(layer: Shapes) -> None:
     """
     drop_shape_colors(layer)
     if len(layer.features) > layer.nshapes:
-        layer.features = layer.features.iloc[: layer.nshapes].reset_index(drop=True)
+        _set_features(layer, layer.features.iloc[: layer.nshapes].reset_index(drop=True))
 
 
 def label_values(layer: Any) -> dict[str, int]:
