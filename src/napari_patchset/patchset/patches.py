@@ -92,9 +92,10 @@ class PatchSequence(ABC):
 
 def _index_error(index: Any) -> TypeError:
     text = repr(index)
-    if len(text) > _MAX_REPR:
-        array = np.asarray(index, None if isinstance(index, np.ndarray) else object)
-        text = f"{type(index).__name__} of shape {array.shape}, {str(array.ravel()[:3])[1:-1]}, …,"
+    if isinstance(index, np.ndarray):
+        text = f"An array of {index.dtype} of shape {index.shape}"
+    elif len(text) > _MAX_REPR:
+        text = f"{text[:_MAX_REPR]}…"
     return TypeError(
         f"{text} is no index of patches; use an integer, a slice, or a list or 1-D array of "
         "integers, like np.flatnonzero(mask)."
