@@ -36,8 +36,10 @@ def test_what_could_be_two_channels_is_refused() -> None:
         channel_indices(NAMES, ["DAPI"])
     with pytest.raises(ArgumentError, match=r"1 is the index of channel 'DAPI'.* write #1 for"):
         check_bare_numbers("0,1", NAMES)
-    with pytest.raises(ArgumentError, match="a quote does not end"):
-        parse_channels('DAPI,"GFP')
+    for text in ('DAPI,"GFP', '5" disc', 'a "b" c', '"a"b', r'"a\q"'):
+        with pytest.raises(ArgumentError, match=r'a quote does not end.*like "5\\" disc"'):
+            parse_channels(text)
+    assert parse_channels(r'"5\" disc", DAPI,') == ('5" disc', "DAPI")
 
 
 @given(st.lists(st.integers(0, 99) | st.text(min_size=1), min_size=1))

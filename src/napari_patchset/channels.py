@@ -56,6 +56,8 @@ def distinct_names(channels: Sequence[str]) -> list[str]:
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _CHANNEL = re.compile(rf'({_QUOTED})|([^,"]+)')
+_ITEM = rf'(?:\s*{_QUOTED}\s*|[^,"]*)'
+_LIST = re.compile(rf"{_ITEM}(?:,{_ITEM})*")
 _PLAIN_NAME = re.compile(r'[^\s,\[\]"#]+(?: [^\s,\[\]"]+)*')
 
 
@@ -63,14 +65,26 @@ def parse_channels(text: str) -> tuple[ChannelId, ...]:
     """Parse channels as text: 0,DAPI,"405","Alexa 488, em 520",#1.
 
     Digits are an index, with or without "#"; what is in quotes, as in JSON, is a name.
+
+    Raises
+    ------
+    ArgumentError
+        If a quote does not end, or begins within a name.
     """
-    if not re.fullmatch(rf'(?:{_QUOTED}|[^"])*', text):
-        raise ArgumentError(f"{text!r}: a quote does not end")
-    return tuple(
-        str(json.loads(quoted)) if quoted else _number_or_name(plain.strip())
-        for quoted, plain in _CHANNEL.findall(text)
-        if quoted or plain.strip()
+    fault = (
+        f"{text}: a quote does not end, or begins within a name; put a name that has a comma or a "
+        r'quote in quotes, and write its own quotes as \", like "5\" disc"'
     )
+    if not _LIST.fullmatch(text):
+        raise ArgumentError(fault)
+    try:
+        return tuple(
+            str(json.loads(quoted)) if quoted else _number_or_name(plain.strip())
+            for quoted, plain in _CHANNEL.findall(text)
+            if quoted or plain.strip()
+        )
+    except json.JSONDecodeError as error:  # a backslash that begins no escape
+        raise ArgumentError(fault) from error
 
 
 def _number_or_name(text: str) -> ChannelId:

@@ -219,6 +219,24 @@ def test_classes_are_those_of_annotations(tmp_path: Path, pixel_size: float | No
         export(plan_of(refs, tmp_path / "b.patches.zarr", strategy=unknown))
 
 
+@pytest.mark.parametrize(("word", "others"), [("background", "none"), ("foreground", "all")])
+def test_a_class_that_is_named_like_a_word_takes_its_place_and_that_is_said(
+    tmp_path: Path, word: str, others: str
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((64, 64), np.uint8))
+    path = write_outlines(
+        tmp_path / "a.geojson", **{word: [(8, 8, 24, 24, 0, 0)], "c": [(40, 40, 9, 9, 0, 0)]}
+    )
+    source = SourceRef(path=tmp_path / "a.tif", labels=path)
+    strategy = Balanced(size=(1, 1), count=100, classes={word: 1.0})
+    plan = ExportPlan(sources=source, out=tmp_path / "a.patches.zarr", strategy=strategy)
+    with pytest.warns(UserWarning, match=f"named '{word}': .* not from .*{others}. Rename the"):
+        made = export(plan)
+    with closing(made):
+        rows = made.table.to_pylist()
+    assert all(8 <= row[start] < 32 for row in rows for start in ("y_start", "x_start"))
+
+
 def test_an_excluded_class_and_a_share_inside_limit_where_pixels_are_drawn(tmp_path: Path) -> None:
     ref = write_pair(tmp_path, "a", 0)
     file = write_outlines(

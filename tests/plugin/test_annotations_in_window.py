@@ -7,12 +7,14 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from napari.layers import Labels
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QComboBox, QLineEdit
 
 from napari_patchset import PatchSet
 from napari_patchset.plugin.canvas import annotations as control
-from napari_patchset.plugin.layers.outlines import CLASS
+from napari_patchset.plugin.layers.outlines import CLASS, label_values
+from napari_patchset.plugin.layers.patch_set import patch_set_layers
 from support.czi_maker import MakeCzi, SceneSpec
 from support.gestures import drag, drop
 from support.window import Window
@@ -177,6 +179,11 @@ def test_three_classes_are_drawn_renamed_exported_with_labels_and_loaded(
             ("Tumor", "Nest", "Stroma", "background"), 10
         )
         assert set(np.unique(made["all/labels"][:])) == {0, 1, 2, 3}
+    (labels,) = (layer for layer in patch_set_layers(out) if layer[2] == "labels")
+    opened = Labels(labels[0], **labels[1])
+    assert opened.features[CLASS].tolist() == ["Nest", "Stroma", "Tumor"]
+    np.testing.assert_allclose(opened.get_color(3), np.array([17, 34, 51, 255]) / 255, atol=1e-3)
+    assert not label_values(opened)  # they are of no image
     (drawn,) = (tmp_path / "made.layers").iterdir()
     assert drawn.suffix == ".geojson"
     plan = tmp_path / "made.json"
@@ -260,6 +267,66 @@ def test_more_outlines_than_can_be_drawn_are_used_all_the_same(
     assert listed(window) == {"Tumor": "1", "Artefact": "1"}
     use(window, "Tumor", "only inside")
     assert f"<b>{len(IN_TUMOR)}</b> patches" in window.summary
+
+
+def test_other_outlines_replace_the_classes_of_the_former_ones(
+    window: Window, czi: MakeCzi, outlines: Path, tmp_path: Path
+) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
+    window.type_size(8, 8)
+    annotations, strategy = window.widget.form.annotations, window.widget.form.strategy
+    drop(window, outlines)
+    window.until(lambda: is_open(window))
+    window.settle()
+    use(window, "Tumor", "only inside")
+    window.unfold("Strategy")
+    window.choose(strategy.kind, "balanced")
+    window.click(strategy.all_classes)
+    assert strategy.classes.value == "Tumor=1,Artefact=1,background=1"
+    use(window, "Tumor", "anywhere")
+    use(window, "Artefact", "not inside")
+    other = tmp_path / "nuclei.geojson"
+    other.write_text(json.dumps([outline([RING], "Nucleus", (0, 200, 0))]))
+    drop(window, other)
+    window.until(lambda: "nuclei.geojson" in window.viewer.layers)
+    window.settle()
+    assert listed(window) == {"Nucleus": "1"}
+    assert strategy.classes.value == "Nucleus=1,background=1"
+    assert "<b>100</b> patches" in window.summary
+    window.choose(annotations.outlines, window.viewer.layers["tumour.geojson"])
+    assert listed(window) == {"Tumor": "1", "Artefact": "1"}
+    assert strategy.classes.value == "Tumor=1,Artefact=1,background=1"
+
+
+def test_a_class_that_nothing_has_is_removed_by_key_and_button(
+    window: Window, czi: MakeCzi
+) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
+    window.unfold("Annotations")
+    section = window.widget.form.annotations
+    window.click(section.draw)
+    lasso(window, (2, 2), (2, 30), (30, 30), (30, 2), (2, 3))
+    assert not section.remove_class.enabled  # it has an outline
+    window.click(section.add)
+    type_name(window, "Nest")
+    use(window, "Nest", "not inside")
+    click_class(window, "Class 1")
+    window.qtbot.keyClick(section.list, Qt.Key.Key_Delete)
+    assert listed(window) == {"Class 1": "1", "Nest": "0"}
+    click_class(window, "Nest")
+    assert section.remove_class.enabled
+    window.qtbot.keyClick(section.list, Qt.Key.Key_Delete)
+    window.settle()
+    assert listed(window) == {"Class 1": "1"}
+    assert window.state.recipe.strategy.exclude_classes == ()
+    window.click(section.add)
+    type_name(window, "Nest")
+    assert section.list.window().focusWidget() is section.list  # for the next key
+    window.click(section.remove_class)
+    window.settle()
+    assert listed(window) == {"Class 1": "1"}
+    lasso(window, (34, 34), (34, 58), (58, 58), (58, 34), (35, 34))
+    assert listed(window) == {"Class 1": "2"}
 
 
 def test_a_labels_layer_with_named_values_has_classes(window: Window, tmp_path: Path) -> None:

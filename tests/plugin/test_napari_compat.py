@@ -31,7 +31,7 @@ from napari_patchset.plugin.napari_compat import (
     check_napari,
     draw_in_own_context,
     drawn_once,
-    drop_shape_colors,
+    drop_orphans,
     get_plugin_settings,
     is_being_drawn,
     is_closed,
@@ -43,6 +43,7 @@ from napari_patchset.plugin.napari_compat import (
     show_scale_bar,
 )
 from napari_patchset.plugin.preferences import PLUGIN
+from support.gestures import drag
 from support.window import Window
 
 _BUILD = ModularProgram._build
@@ -251,6 +252,24 @@ def test_a_layer_has_a_shape_before_it_is_finished(make_napari_viewer: Any) -> N
     assert not is_being_drawn(layer)
 
 
+def test_napari_leaves_the_features_of_a_shape_that_is_too_small(
+    window: Window, file: Path
+) -> None:
+    """Else `drop_orphans` can go."""
+    window.open(file)
+    viewer = window.viewer
+    layer = viewer.add_shapes(ndim=2, features={"class": np.empty(0, object)})
+    layer.feature_defaults = {"class": "A"}
+    layer.mode = "add_polygon_lasso"
+    drag(window, (10, 10), (10, 20), (10, 30))
+    assert (layer.nshapes, len(layer.features)) == (0, 1)
+    drop_orphans(layer)
+    assert len(layer.features) == 0
+    layer.feature_defaults = {"class": "B"}
+    layer.add(np.eye(3, 2), shape_type="polygon")
+    assert list(layer.features["class"]) == ["B"]
+
+
 def test_napari_draws_many_lines_in_a_thumbnail() -> None:
     """Else `limit_thumbnail` can go."""
     layer = Vectors(np.ones((2, 2, 2)))
@@ -260,11 +279,11 @@ def test_napari_draws_many_lines_in_a_thumbnail() -> None:
 
 
 def test_napari_keeps_the_colour_of_a_shape_that_is_gone() -> None:
-    """Else `drop_shape_colors` can go."""
+    """Else `drop_orphans` can go."""
     layer = Shapes([np.eye(3, 2)] * 2, shape_type="polygon", edge_color=["red", "blue"])
     layer._data_view.remove(1)  # as napari does with one that is too small
     assert len(layer.edge_color) == 2
-    drop_shape_colors(layer)
+    drop_orphans(layer)
     assert len(layer.edge_color) == len(layer.face_color) == 1
 
 

@@ -17,7 +17,6 @@ from napari_patchset.plugin.layers.outlines import (
     add_class,
     classes_of,
     draw_with,
-    drop_orphans,
     file_of,
     label_values,
     make_layer,
@@ -145,15 +144,6 @@ def test_every_kind_of_shape_that_has_an_area_counts(tmp_path: Path, kind: str) 
     assert annotations.class_counts == {"Unclassified": 1}
     area = np.count_nonzero(annotations.mask(WINDOW))
     assert area == pytest.approx(600 if kind != "ellipse" else np.pi * 150, rel=0.05)
-
-
-def test_a_feature_without_its_shape_is_dropped() -> None:
-    layer = Shapes([np.eye(3, 2)], shape_type="polygon", features={CLASS: ["A"]})
-    layer._data_view.remove(0)  # as napari does with one that is too small
-    drop_orphans(layer)
-    layer.feature_defaults = {CLASS: "B"}
-    layer.add(np.eye(3, 2), shape_type="polygon")
-    assert list(layer.features[CLASS]) == ["B"]
 
 
 def test_classes_of_any_shapes_layer_are_drawn_with_renamed_and_joined() -> None:

@@ -270,15 +270,23 @@ def _keep_program(mesh: Any) -> None:
     mesh._build_color_transform = lambda colors: unchanged
 
 
-def drop_shape_colors(layer: Shapes) -> None:
-    """Forget colours of shapes that are gone.
+def drop_orphans(layer: Shapes) -> None:
+    """Remove features and colours of shapes that are not there, or the next shapes would get them.
 
-    napari keeps those of a shape that was too small when its drawing ended, and draws all later
-    ones in the colour of the one before (up to 0.9.2).
+    napari removes a shape that was too small when its drawing ended, and keeps its features and
+    its colour, so that all later ones are drawn in the colour of the one before. Up to 0.9.2.
     """
-    view = layer._data_view
-    n = len(view.shapes)
+    view, n = layer._data_view, layer.nshapes
     view._edge_color, view._face_color = view._edge_color[:n], view._face_color[:n]
+    if len(layer.features) > n:
+        set_features(layer, layer.features.iloc[:n].reset_index(drop=True))
+
+
+def set_features(layer: Shapes, features: Any) -> None:
+    """Set the features of a layer, and keep those of shapes to come, which napari may lose."""
+    defaults = layer.feature_defaults.copy()
+    layer.features = features
+    layer.feature_defaults = defaults
 
 
 def limit_thumbnail(layer: Vectors, count: int) -> None:

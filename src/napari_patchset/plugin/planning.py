@@ -93,6 +93,8 @@ def plan_form(
     pairs = state.describe_pairs(sources)
     classes = paired_classes(pairs)
     check_classes(recipe.strategy, recipe.filters, classes, ANNOTATIONS in pairs)
+    of_classes = recipe.strategy.class_notice([each.name for each in classes])
+    notice = " ".join(filter(None, (notice, of_classes)))
     if before is not None and before.state.candidates_key == state.candidates_key:
         grid, metrics = before.grid, dict(before.verdicts.metrics)
         if before.state.verdicts_key == state.verdicts_key:

@@ -203,6 +203,7 @@ class PatchesWidget(Panel):
         self.form.output.changed.connect(self.preferences.stop)  # the user's choice has priority
         self.region_control.changed.connect(self._plan)
         self.region_control.painted.connect(self._on_paint)
+        self.annotations.replaced.connect(self._on_other_outlines)
         self.annotations.changed.connect(self._plan)
         self.annotations.opened.connect(lambda: self.scroll_soon.start())
         self.export.out.changed.connect(self._plan)
@@ -240,12 +241,20 @@ class PatchesWidget(Panel):
         self.preview.overlay.lift()
         self._show_hidden()
 
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the set has no other images or scenes, which may have other classes."""
+        extra = self.source_control.extra_files
+        return not (extra.files or extra.all_scenes.value)
+
+    def _on_other_outlines(self) -> None:
+        if self._is_alone:
+            self.form.expect_other_classes()
+
     def _on_file(self) -> None:
         self.history.forget()
         self._forget()  # a file that is opened again may have changed
-        extra = self.source_control.extra_files
-        is_alone = not (extra.files or extra.all_scenes.value)
-        self.form.strategy.turn_to(self.source.file.value, is_alone)
+        self.form.strategy.turn_to(self.source.file.value, self._is_alone)
         self.form.filters.forget()
         self.form.split.samples.image = self.source.file.value
         self.export_control.forget()

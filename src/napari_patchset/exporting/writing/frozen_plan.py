@@ -194,6 +194,8 @@ def freeze_plan(
     _check_failures(failures, max_failures)
     classes = classes_of(plan.sources, describe_image.classes)
     check_classes(plan.strategy, plan.filters, classes, ANNOTATIONS in images)
+    if notice := plan.strategy.class_notice([each.name for each in classes]):
+        warnings.warn(notice, stacklevel=2)
     if ANNOTATIONS in images:
         images[ANNOTATIONS] = tuple(_with_classes(i, classes) for i in images[ANNOTATIONS])
     check_images(plan, images)

@@ -7,7 +7,7 @@ nothing is drawn and rejected.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.class_pixels import ClassPixels, Pixels
+from napari_patchset.patching.class_pixels import BACKGROUND, FOREGROUND, ClassPixels, Pixels
 from napari_patchset.patching.coverage import covered_share
 from napari_patchset.patching.grid import Draws, PatchGrid, take_starts
 from napari_patchset.patching.random_streams import class_stream, draw_distinct
@@ -49,7 +49,7 @@ def parse_shares(text: str) -> dict[str, float]:
         if match is None:
             raise ValueError(
                 f"{text!r} is none; write classes like mito=0.5,background=0.5, and in quotes what "
-                'has a comma: "Tumor, invasive"=0.5'
+                'has a comma: "Tumor, invasive"=0.5; a quote in a name is \\": "5\\" disc"=0.5'
             )
         if name in shares:
             raise ValueError(f"{text!r} names the class {name!r} twice")
@@ -124,6 +124,16 @@ class Balanced(SizedStrategy):
     )
     seed: int = Field(default=0, description="Seed of the random patches.")
     small: Literal["error", "skip"] = "error"
+
+    def class_notice(self, names: Collection[str]) -> str:
+        """See `PatchStrategy`: a class may be named by a word that means others."""
+        for word, others in ((BACKGROUND, "from what lies in none"), (FOREGROUND, "from all")):
+            if word in self.classes and word in names:
+                return (
+                    f"A class of the annotations is named {word!r}: patches for {word!r} are drawn "
+                    f"from that class, not {others}. Rename the class if you mean the other."
+                )
+        return ""
 
     def counts(self) -> list[int]:
         """Return the number of patches of each class: the largest remainders are rounded up."""

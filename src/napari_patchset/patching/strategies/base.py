@@ -7,7 +7,7 @@ candidates are counted by reason.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import not_
@@ -209,6 +209,10 @@ class PatchStrategy(Settings, ABC):
     def named_classes(self) -> tuple[str, ...]:
         """The classes of annotations that patches must lie in, or outside of."""
         return (*self.region_classes, *self.exclude_classes)
+
+    def class_notice(self, names: Collection[str]) -> str:
+        """Return what to know of the names of the annotations' classes, "" if nothing."""
+        return ""
 
     def _area(self, source: SourceInfo, masks: Masks, classes: ClassMasks | None) -> Area | None:
         """Return the area that region and classes allow in a source, None for all of it."""

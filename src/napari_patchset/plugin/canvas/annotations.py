@@ -35,18 +35,18 @@ from napari_patchset.plugin.layers.outlines import (
     classes_of,
     draw_next_with,
     draw_with,
-    drop_orphans,
     file_of,
     label_values,
     make_layer,
     outlines_text,
+    remove_class,
     rename_class,
     set_classes,
     with_colors,
 )
 from napari_patchset.plugin.layers.plan_layers import write_outlines
 from napari_patchset.plugin.layers.viewer_images import SceneLayers
-from napari_patchset.plugin.napari_compat import is_being_drawn
+from napari_patchset.plugin.napari_compat import drop_orphans, is_being_drawn
 from napari_patchset.plugin.overrides import image_path
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 from napari_patchset.source import SceneId
@@ -109,6 +109,8 @@ class AnnotationControl:
     """Outlines or classes were changed by hand."""
     opened = Signal()
     """A file was read, or a layer made; its classes are listed."""
+    replaced = Signal()
+    """The outlines of the shown scene go, or others are taken for them."""
 
     def __init__(
         self,
@@ -138,6 +140,7 @@ class AnnotationControl:
         section.file_wanted.connect(self._ask)
         section.class_chosen.connect(self._draw_with)
         section.added.connect(self._add_class)
+        section.removed.connect(self._remove)
         section.renamed.connect(self._rename)
         section.recolored.connect(self._recolor)
         self.reading.yielded.connect(self._on_progress)
@@ -150,7 +153,7 @@ class AnnotationControl:
             show_error(_NO_IMAGE)
             return
         ref = AnnotationsRef(path=str(path))
-        self._chosen[self._key] = ref
+        self._replace(self._key, ref)
         self._tried.discard((self._key, ref.path))
         self.refresh()
 
@@ -185,7 +188,8 @@ class AnnotationControl:
             self._follow(layer)
         chosen = self._chosen.get(key)
         if isinstance(chosen, Shapes | Labels) and chosen not in layers:
-            chosen = self._chosen[key] = None
+            chosen = None
+            self._replace(key, None)
         files = self._files.setdefault(key, [])
         if isinstance(chosen, AnnotationsRef) and chosen not in files:
             files.append(chosen)
@@ -316,9 +320,15 @@ class AnnotationControl:
 
     def _choose(self, chosen: Any) -> None:
         if self._key is not None:
-            self._chosen[self._key] = chosen
+            self._replace(self._key, chosen)
             self.refresh()
             self.changed.emit()
+
+    def _replace(self, key: Key, chosen: Any) -> None:
+        """Take other annotations for the shown scene, or none."""
+        if self._chosen.get(key) is not None:
+            self.replaced.emit()
+        self._chosen[key] = chosen
 
     # Files
 
@@ -425,6 +435,11 @@ class AnnotationControl:
             self._section.choose(name)
             draw_with(layer, name)
             self._section.edit()
+
+    def _remove(self, name: str) -> None:
+        if (layer := self._layer) is not None:
+            remove_class(layer, name)
+            self._on_classes(layer)
 
     def _rename(self, old: str, new: str) -> None:
         if (layer := self._layer) is not None:

@@ -3,14 +3,14 @@
 The list of classes is where one chooses what to draw with, and where patches of a class may lie.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 from magicgui.widgets import CheckBox, ComboBox, Label
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -55,6 +55,20 @@ class ClassInfo(NamedTuple):
     n_outlines: int | None = None
 
 
+class _ClassList(QTreeWidget):
+    """A list whose chosen row Del removes."""
+
+    def __init__(self, remove: Callable[[], None]) -> None:
+        super().__init__()
+        self._remove = remove
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        if event is not None and event.key() == Qt.Key.Key_Delete:
+            self._remove()
+        else:
+            super().keyPressEvent(event)
+
+
 class AnnotationsSection(Section):
     """The outlines that belong to the image, and what they are for.
 
@@ -73,13 +87,14 @@ class AnnotationsSection(Section):
     """A new class is wanted."""
     listed = Signal()
     """Other classes are listed."""
+    removed = Signal(str)
     renamed = Signal(str, str)
     recolored = Signal(str, str)
 
     def __init__(self) -> None:
         self._offered: list[tuple[str, Any]] = []
         self._classes: tuple[ClassInfo, ...] = ()
-        self._is_layer = False
+        self._is_layer = self._are_of_former = False
         self._current: str | None = None
         self.uses: dict[str, Use] = {}
         self.outlines = ComboBox(
@@ -91,10 +106,13 @@ class AnnotationsSection(Section):
         )
         self.draw = small_button("Draw…", "Draw outlines of the chosen class on the image.")
         self.ask = small_button("…", "Choose a GeoJSON file, as QuPath writes it.", width=28)
-        self.list = QTreeWidget()
+        self.list = _ClassList(self._remove)
         self.add = small_button("Add class", "A new class, to draw with.")
         self.color = small_button("Colour…", "Choose the colour of the chosen class.")
         self.rename = small_button("Rename", "Rename the chosen class (F2, or a double click).")
+        self.remove_class = small_button(
+            "Remove", "Remove the chosen class, if it has no outline (Del)."
+        )
         self.as_labels = CheckBox(
             text="Export the classes as labels",
             value=False,
@@ -107,7 +125,7 @@ class AnnotationsSection(Section):
             "that of its split.",
         )
         self.note = Label(value="", visible=False)
-        self.buttons = Row([self.add, self.rename, self.color])
+        self.buttons = Row([self.add, self.rename, self.remove_class, self.color])
         super().__init__(
             [
                 Section([Row([self.outlines, self.draw, self.ask], label="Outlines")]),
@@ -124,6 +142,7 @@ class AnnotationsSection(Section):
         self.ask.changed.connect(lambda: self.file_wanted.emit())
         self.add.changed.connect(lambda: self.added.emit())
         self.rename.changed.connect(lambda: self.edit())
+        self.remove_class.changed.connect(lambda: self._remove())
         self.color.changed.connect(self._ask_color)
         self.show_classes((), is_layer=False)
 
@@ -162,9 +181,16 @@ class AnnotationsSection(Section):
         """Show how far a file is read, or what of it is left out; "" for nothing."""
         self.note.value, self.note.visible = text, bool(text)
 
+    def expect_others(self) -> None:
+        """Have the classes to come replace those of former outlines, of which no use stays."""
+        self._are_of_former = True
+
     def show_classes(self, classes: Sequence[ClassInfo], is_layer: bool) -> None:
         """Show classes; those of a layer can be drawn with and changed."""
         known = {each.name for each in classes}
+        if known and self._are_of_former:
+            self._are_of_former = False
+            self.uses = {name: use for name, use in self.uses.items() if name in known}
         used = (name for name, use in self.uses.items() if use and name not in known)
         classes = (*classes, *(ClassInfo(name, _ABSENT, 0) for name in used))
         if (tuple(classes), is_layer) != (self._classes, self._is_layer):
@@ -173,6 +199,7 @@ class AnnotationsSection(Section):
         self.list.setVisible(bool(classes))
         self.buttons.visible = is_layer
         self.as_labels.visible = self.by_class.visible = bool(classes)
+        self._show_removable()
         self.listed.emit()
 
     @property
@@ -210,6 +237,7 @@ class AnnotationsSection(Section):
 
     def load(self, inside: Sequence[str], outside: Sequence[str]) -> None:
         """Set the classes that patches must lie in, and those that they must not touch."""
+        self._are_of_former = False
         uses: dict[str, Use] = dict.fromkeys(inside, "inside")
         self.uses = {**uses, **dict.fromkeys(outside, "outside")}
         self.show_classes(self.classes, self._is_layer)
@@ -258,6 +286,7 @@ class AnnotationsSection(Section):
         with _blocked(self.list):
             if current is not None:
                 self.list.setCurrentItem(self.list.topLevelItem(names.index(current)))
+        self._show_removable()
 
     def _use_box(self, name: str) -> QComboBox:
         box = QComboBox()
@@ -282,7 +311,29 @@ class AnnotationsSection(Section):
         """Draw with the class that is clicked, or reached by the arrow keys."""
         if (row := self._row(self.list.currentItem())) is not None:
             self._current = row.name
+            self._show_removable()
             self.class_chosen.emit(row.name)
+
+    @property
+    def _removable(self) -> ClassInfo | None:
+        """The chosen class, if nothing has it: it is of a layer, or used but not there."""
+        row = self._row(self.list.currentItem())
+        is_removable = row is not None and (self._is_layer or row.color == _ABSENT)
+        return row if is_removable and row is not None and row.n_outlines == 0 else None
+
+    def _show_removable(self) -> None:
+        self.remove_class.enabled = self._removable is not None
+
+    def _remove(self) -> None:
+        if (row := self._removable) is None:
+            return
+        is_used = self.uses.pop(row.name, "")
+        if row.color == _ABSENT:
+            self.show_classes(self.classes, self._is_layer)
+        else:
+            self.removed.emit(row.name)
+        if is_used:
+            self.changed.emit(self)
 
     def _on_edited(self, item: QTreeWidgetItem) -> None:
         row, name = self._row(item), item.text(_NAME).strip()
@@ -294,6 +345,7 @@ class AnnotationsSection(Section):
         if use := self.uses.pop(row.name, ""):
             self.uses[name] = use
         self._current = name
+        self.list.setFocus()  # the list is filled again, and its editor gone with the keys
         self.renamed.emit(row.name, name)
 
     def edit(self) -> None:

@@ -169,6 +169,11 @@ class RecipeForm:
             if info is not None:
                 self.patches.fit(_extent(info, pixel_size), pixel_size)
 
+    def expect_other_classes(self) -> None:
+        """Have the classes of outlines to come replace those of former ones."""
+        self.annotations.expect_others()
+        self.strategy.expect_other_classes()
+
     def _on_classes(self) -> None:
         # Patches can't be drawn from a class that has no outline yet.
         has_outlines = (each for each in self.annotations.classes if each.n_outlines != 0)

@@ -228,8 +228,12 @@ class StrategySection(Section):
             self.classes.value = self._classes_of[image]
         self._is_of_former = image not in self._classes_of and is_alone
 
+    def expect_other_classes(self) -> None:
+        """Have the classes to come replace those of former outlines of the image."""
+        self._is_of_former = True
+
     def offer_classes(self, names: Sequence[str]) -> None:
-        """Offer the classes of the annotations; those of a former image are no longer asked for."""
+        """Offer the classes of the annotations; former ones are no longer asked for."""
         self._known_classes = tuple(names)
         if names and self._is_of_former:
             self._is_of_former = False

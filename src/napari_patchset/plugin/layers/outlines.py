@@ -3,7 +3,7 @@
 The class of each shape stands in the column `class` of the layer's features; the classes and their
 colours, also of those that have no shape yet, in the layer's metadata. What lies on one plane only
 makes a layer with all axes of the image; else it has the last two, and its shapes are on every
-plane. Holes are keyholes, see `annotations.keyholes`.
+plane. Holes are keyholes, see `keyholes`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from napari_patchset.annotations.features import UNCLASSIFIED, Annotations, Color
 from napari_patchset.annotations.geojson import format_geojson
-from napari_patchset.annotations.keyholes import join_rings, split_ring
 from napari_patchset.annotations.polygons import Feature
 from napari_patchset.patchset.manifest import digest_bytes
-from napari_patchset.plugin.layers.scene import METADATA_KEY
+from napari_patchset.plugin.layers.keyholes import join_rings, split_ring
+from napari_patchset.plugin.layers.scene import METADATA_KEY, PATCH_SET
 from napari_patchset.plugin.layers.viewer_images import axes_of, is_straight
 from napari_patchset.plugin.lazy.array import finest
-from napari_patchset.plugin.napari_compat import drop_shape_colors
+from napari_patchset.plugin.napari_compat import set_features
 
 shapely: Any = lazy_loader.load("shapely")
 
@@ -219,7 +219,7 @@ class Drawing:
     def draw(self, layer: Shapes) -> None:
         """Have a layer show this again."""
         layer.data = list(zip(self.corners, self.kinds, strict=True))
-        _set_features(layer, self.features)
+        set_features(layer, self.features)
         if self.corners:
             for name, value in self.looks.items():
                 setattr(layer, name, value)
@@ -287,32 +287,24 @@ def rename_class(layer: Shapes, old: str, new: str) -> None:
     set_classes(layer, {**renamed, new: color})
 
 
+def remove_class(layer: Shapes, name: str) -> None:
+    """Remove a class that no shape has."""
+    set_classes(layer, {each: c for each, c in classes_of(layer).items() if each != name})
+
+
 def _set_names(layer: Shapes, names: Sequence[str]) -> None:
     features = layer.features.copy()
     features[CLASS] = np.array(names, object)
-    _set_features(layer, features)
-
-
-def _set_features(layer: Shapes, features: Any) -> None:
-    """Set the features of a layer, and keep those of shapes to come, which napari may lose."""
-    defaults = layer.feature_defaults.copy()
-    layer.features = features
-    layer.feature_defaults = defaults
-
-
-def drop_orphans(layer: Shapes) -> None:
-    """Remove features and colours of shapes that are not there, or the next shape would get them.
-
-    napari leaves those of a shape that was too small to be kept (up to 0.9.2).
-    """
-    drop_shape_colors(layer)
-    if len(layer.features) > layer.nshapes:
-        _set_features(layer, layer.features.iloc[: layer.nshapes].reset_index(drop=True))
+    set_features(layer, features)
 
 
 def label_values(layer: Any) -> dict[str, int]:
-    """Return the value of each class of a labels layer, from its features; empty if it has none."""
-    if CLASS not in layer.features or "index" not in layer.features:
+    """Return the value of each class of a labels layer, from its features; empty if it has none.
+
+    Those of a patch set are no annotations of an image.
+    """
+    is_of_set = PATCH_SET in layer.metadata.get(METADATA_KEY, {})
+    if is_of_set or CLASS not in layer.features or "index" not in layer.features:
         return {}
     pairs = zip(class_names(layer), layer.features["index"].tolist(), strict=True)
     return {name: int(value) for name, value in pairs if value > 0 and name != UNCLASSIFIED}

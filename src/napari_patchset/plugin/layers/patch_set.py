@@ -8,16 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_patchset.annotations.features import ClassLabel
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patchset.layout import IMAGE, LABELS
 from napari_patchset.patchset.reader import PatchArray, PatchSet
 from napari_patchset.plugin.dialogs import USER_ERRORS
-from napari_patchset.plugin.layers.scene import METADATA_KEY, PATCH_SET, LayerTuple, display, space
+from napari_patchset.plugin.layers.outlines import CLASS, with_colors
+from napari_patchset.plugin.layers.scene import (
+    METADATA_KEY,
+    PATCH_SET,
+    LayerTuple,
+    display,
+    space,
+    value_options,
+)
 from napari_patchset.plugin.lazy.array import LazyArray
 from napari_patchset.plugin.lazy.first_plane import read_first_plane
 from napari_patchset.plugin.lazy.indexing import Index, as_range, as_slice
 from napari_patchset.preview.image import channel_colors
-from napari_patchset.stacks.metadata import Channel, image_metadata
+from napari_patchset.stacks.metadata import Channel, LabelValues, image_metadata
 from napari_patchset.stacks.opening import open_stack
 
 
@@ -67,7 +76,7 @@ def patch_set_layers(path: Path) -> list[LayerTuple]:
             **space(f"N{patches.layout.axes[2:]}", manifest.pixel_size),
         }
         if role == LABELS and patches.dtype.kind in "iu":
-            layers += _labels(patches, {**common, "visible": is_first})
+            layers += _labels(patches, {**common, "visible": is_first}, manifest.classes)
         else:
             layers += _images(patches, {**common, "visible": is_first and role == IMAGE}, channels)
     return layers
@@ -112,6 +121,16 @@ def _images(
     return layers
 
 
-def _labels(patches: PatchArray, common: dict[str, Any]) -> list[LayerTuple]:
-    options = {"name": f"{LABELS} ({patches.layout.split})", **common}
+def _labels(
+    patches: PatchArray, common: dict[str, Any], classes: Sequence[ClassLabel]
+) -> list[LayerTuple]:
+    """Return labels in the colours of the classes, which napari names under the mouse."""
+    colors = with_colors({each.name: each.color for each in classes})
+    rgb = {each.value: bytes.fromhex(colors[each.name][1:]) for each in classes}
+    values = LabelValues(
+        {value: (*(n / 255 for n in color), 1.0) for value, color in rgb.items()},
+        {each.value: {CLASS: each.name} for each in classes},
+    )
+    own = value_options(values, patches.dtype)
+    options = {"name": f"{LABELS} ({patches.layout.split})", **own, **common}
     return [(LazyPatches(patches, i, True), options, "labels") for i in range(patches.shape[1])]

@@ -118,7 +118,7 @@ def labels_layer(
         "name": str(labels).rpartition("/")[2],
         "metadata": {METADATA_KEY: tag},
         **_space(stack, image, levels[0].axes),
-        **_label_colors(stack),
+        **value_options(image_metadata(stack).labels or LabelValues(), np.dtype(stack.data_dtype)),
     }
     return _layer(levels, options, "labels")
 
@@ -130,10 +130,9 @@ def _space(stack: ClosableStack, image: ImageStack, axes: str) -> dict[str, Any]
     return space(axes, size, own.time_step or around.time_step, begins)
 
 
-def _label_colors(stack: ClosableStack) -> dict[str, Any]:
-    """Return the colours and properties of the values in the file."""
-    labels = image_metadata(stack).labels or LabelValues()
-    limits = np.iinfo(stack.data_dtype)
+def value_options(labels: LabelValues, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the colours and properties of the values of labels, as options of a layer."""
+    limits = np.iinfo(dtype)
     known: dict[int | None, Any] = {
         v: c for v, c in labels.colors.items() if limits.min <= v <= limits.max
     }

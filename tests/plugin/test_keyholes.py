@@ -8,7 +8,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_patchset.annotations.keyholes import join_rings, split_ring
+from napari_patchset.plugin.layers.keyholes import join_rings, split_ring
 
 SQUARE = np.array([[0, 0], [9, 0], [9, 9], [0, 9], [0, 0]], float)
 HOLE, OTHER = SQUARE / 3 + 1, SQUARE / 4 + 5
