@@ -284,9 +284,10 @@ def drop_orphans(layer: Shapes) -> None:
 
 def set_features(layer: Shapes, features: Any) -> None:
     """Set the features of a layer, and keep those of shapes to come, which napari may lose."""
-    defaults = layer.feature_defaults.copy()
+    before = {name: values.iloc[0] for name, values in layer.feature_defaults.items()}
     layer.features = features
-    layer.feature_defaults = defaults
+    now = {name: values.iloc[0] for name, values in layer.feature_defaults.items()}
+    layer.feature_defaults = {name: before.get(name, value) for name, value in now.items()}
 
 
 def limit_thumbnail(layer: Vectors, count: int) -> None:
