@@ -36,8 +36,11 @@ def centres(window: Rect, ratio: float = 1.0) -> Any:
 
 
 def oracle(polygons: Any, window: Rect = WHOLE, ratio: float = 1.0) -> Any:
-    """Which centres shapely finds in a union."""
-    union = shapely.union_all([shapely.make_valid(shapely.Polygon(p)) for p in polygons])
+    """Which centres shapely finds in a union; a polygon that is a mere point or line has none."""
+    areas = shapely.make_valid(
+        [shapely.Polygon(p) for p in polygons], method="structure", keep_collapsed=False
+    )
+    union = shapely.union_all(areas)
     x, y = centres(window, ratio)
     border = shapely.distance(union.boundary, shapely.points(x, y)) < 1e-6
     return shapely.contains_xy(union, x, y), border
