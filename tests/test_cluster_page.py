@@ -80,8 +80,9 @@ def test_every_command_is_one(path: Path, n: int) -> None:
     group = typer.main.get_command(app)
     found = [words for words in _commands(text) if words[0] != "--version"]
     assert len(found) == n
+    parent = typer.Context(group)
     for name, *arguments in found:
-        group.get_command(typer.Context(group), name).make_context(name, arguments).close()
+        group.get_command(parent, name).make_context(name, arguments, parent=parent).close()
 
 
 def test_snakemake_has_no_output_that_it_would_delete_with_the_set() -> None:

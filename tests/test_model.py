@@ -16,8 +16,8 @@ FIELDS = {"sources": "a.tif", "out": "a.patches.zarr", "strategy": Tiled(size=64
     [
         (
             lambda: Tiled(size=32, overlap=64),
-            "Tiled: overlap (64, 64) must be at least 0 and less than the size (32, 32); along Y, "
-            "it is 64, and the size 32.",
+            "Tiled: the overlap along Y is 64; it must be at least 0 and less than the size there, "
+            "32.",
         ),
         (lambda: Tiled(overlap=64), "Tiled: size is missing."),
         (lambda: Split(val=20), "Split: val is 20; it must be less than 1."),

@@ -398,7 +398,10 @@ def test_the_version_is_printed(run) -> None:
         ("export image.czi --depth-axis Z", "does not contain a Z axis"),
         ("export image.czi --out a.zarr", "must end in .patches.zarr"),
         ("export image.czi --patch-size 8;8", "'8;8'"),
-        ("export image.czi --overlap 64", "(64, 64); along Y, it is 64, and the size 64"),
+        (
+            "export image.czi --overlap 64",
+            "the overlap along Y is 64; it must be at least 0 and less than the size there, 64",
+        ),
         ("export image.czi --channels Cy5", "'Cy5'"),
         ("export image.czi --strategy random", "need --count"),
         (

@@ -386,7 +386,7 @@ def test_labels_images_with_class_names_are_annotations(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="name the classes of its values"):
         run(str(source), annotations=str(tmp_path / "l.tif"))
     for names, fault in {
-        "300=x": "--class-names: it must be less than or equal to 255",
+        "300=x": "--class-names is 300; it must be less than or equal to 255",
         "x=1": "does not name a value",
         "1=x,1=y": "a value has two names",
     }.items():

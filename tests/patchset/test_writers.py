@@ -234,7 +234,7 @@ def test_an_npz_of_unlike_pairs_is_refused(plan: Any) -> None:
 
 def test_a_set_is_named_for_its_format(tmp_path: Path) -> None:
     fields = {"sources": ["a.czi"], "strategy": Tiled(size=(8, 8)), "out": tmp_path / "a.zarr"}
-    with pytest.raises(ValueError, match=r"must end in \.patches "):
+    with pytest.raises(ValueError, match=r"must end in \.patches\."):
         ExportPlan(**fields, format="tiff")
     with pytest.raises(ValueError, match="no format 'png'; choose one of zarr, tiff"):
         ExportPlan(**fields, format="png")

@@ -22,10 +22,11 @@ from concurrent.futures import (
 )
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Literal
 
 from napari_patchset.errors import ArgumentError, ExportError
@@ -57,11 +58,15 @@ def open_executor(
     elif kind == "threads":
         yield None
     else:
-        context = get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
-            with _without_interrupt():
-                pool.submit(os.getpid)  # the first job starts all processes
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
+        before = set(active_children())
+        with _without_interrupt():
+            pool.submit(os.getpid)  # the first job starts all processes
+        processes = set(active_children()) - before
+        try:
             yield pool
+        finally:
+            _shut_down(pool, processes)
 
 
 @contextmanager
@@ -78,6 +83,32 @@ def _without_interrupt() -> Iterator[None]:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_GRACE_SECONDS = 5.0
+"""How long the others of a pool may take to end once one of them was killed."""
+
+
+def _shut_down(pool: Executor, processes: Iterable[BaseProcess]) -> None:
+    """Wait for a pool's processes to end, but not for one that cannot.
+
+    A process that is killed while it waits for work, with all jobs done, keeps the lock of their
+    queue: the others never learn that there is no more, and `shutdown` waits for them forever.
+    """
+    pool.shutdown(wait=False)
+    running: dict[int, BaseProcess] = {process.sentinel: process for process in processes}
+    grace = None
+    while running:
+        ended = connection.wait(list(running), grace)
+        if not ended:
+            for process in running.values():
+                process.kill()
+        for process in [running.pop(sentinel) for sentinel in ended if sentinel in running]:
+            while process.exitcode is None:  # its end is known a moment after its last breath
+                sleep(0.01)
+            if process.exitcode:
+                grace = _GRACE_SECONDS
+    pool.shutdown()
 
 
 def _end_with_parent() -> None:
