@@ -24,6 +24,18 @@ def test_files_that_exist_are_found_by_listing_each_folder_once(tmp_path: Path) 
     assert listdir.call_count == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends a process there")
+def test_a_terminals_interrupt_stops_no_process_of_a_pool() -> None:
+    others = set(active_children())
+    with open_executor("processes", 2) as pool:
+        assert pool is not None
+        assert list(pool.map(abs, [-1, -2])) == [1, 2]
+        for process in {*active_children()} - others:
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGINT)
+        assert list(pool.map(abs, [-3, -4])) == [3, 4]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no process can be stopped there")
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_is_killed_while_the_pool_ends_holds_up_nothing(
@@ -45,6 +57,5 @@ def test_a_process_that_is_killed_while_the_pool_ends_holds_up_nothing(
             os.kill(pids[victim], signal.SIGKILL)
             os.kill(pids[1 - victim], signal.SIGCONT)
 
-        pool.shutdown(wait=False)  # the pool no longer looks who dies
         Timer(0.5, kill_one).start()
     assert set(active_children()) <= others

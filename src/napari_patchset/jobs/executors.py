@@ -58,15 +58,14 @@ def open_executor(
     elif kind == "threads":
         yield None
     else:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _obey_parent)
         before = set(active_children())
-        with _without_interrupt():
-            pool.submit(os.getpid)  # the first job starts all processes
-        processes = set(active_children()) - before
         try:
+            with _without_interrupt():
+                pool.submit(os.getpid)  # a job starts a process
             yield pool
         finally:
-            _shut_down(pool, processes)
+            _shut_down(pool, set(active_children()) - before)
 
 
 @contextmanager
@@ -95,7 +94,14 @@ def _shut_down(pool: Executor, processes: Iterable[BaseProcess]) -> None:
     A process that is killed while it waits for work, with all jobs done, keeps the lock of their
     queue: the others never learn that there is no more, and `shutdown` waits for them forever.
     """
-    pool.shutdown(wait=False)
+    watcher = Thread(target=_kill_stuck, args=(processes,), name="watch processes", daemon=True)
+    watcher.start()
+    pool.shutdown()
+    watcher.join()
+
+
+def _kill_stuck(processes: Iterable[BaseProcess]) -> None:
+    """Wait for processes to end; once one was killed, kill those that go on for longer."""
     running: dict[int, BaseProcess] = {process.sentinel: process for process in processes}
     grace = None
     while running:
@@ -108,14 +114,15 @@ def _shut_down(pool: Executor, processes: Iterable[BaseProcess]) -> None:
                 sleep(0.01)
             if process.exitcode:
                 grace = _GRACE_SECONDS
-    pool.shutdown()
 
 
-def _end_with_parent() -> None:
-    """End this process of a pool as soon as the process that started it is gone, even by kill -9.
+def _obey_parent() -> None:
+    """Leave Ctrl-C to the process that started this one of a pool, and end with it.
 
-    Otherwise it would wait for work forever: it holds the other end of its pipe, too.
+    Even if that is ended by kill -9: otherwise this one would wait for work forever, as it holds
+    the other end of its pipe, too.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
         Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
