@@ -16,7 +16,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.plugin.lazy.channel import LazyChannel
 from napari_patchset.plugin.reader import read_layers
 from support.czi_maker import MakeCzi, SceneSpec
-from support.gestures import drag
+from support.gestures import drag, place_on_screen
 from support.window import Window
 from support.zarr_maker import write_image
 
@@ -85,8 +85,9 @@ def test_painting_on_the_file_is_refused_once_and_a_copy_is_painted(
     viewer.layers.selection.active = nuclei
     window.qtbot.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key.Key_2)
     assert nuclei.mode == "paint"
+    canvas, left = viewer.window._qt_viewer.canvas.native, Qt.MouseButton.LeftButton
     with window.qtbot.captureExceptions() as raised:
-        drag(window, (10, 10), (40, 40))
+        window.qtbot.mouseClick(canvas, left, pos=place_on_screen(window, 10, 10))
     assert [str(error) for _, error, _ in raised] == [
         "nuclei shows the content of its file, which is never changed; right-click the layer, "
         "Duplicate, and paint on the copy."

@@ -1,8 +1,9 @@
 """What a hand does beyond a click or a key: files dropped, the mouse dragged, dialogs answered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
@@ -96,30 +97,41 @@ def move(widget: QWidget, to: QPoint, held: Qt.MouseButton = Qt.MouseButton.NoBu
 
 
 def drag(window: Window, *places: tuple[float, float]) -> None:
-    """Drag the mouse from place to place over the image, in its world, with the left button."""
+    """Drag the mouse from place to place over the image, in its world, with the left button.
+
+    napari gathers moves: each is waited for.
+    """
     canvas, left = window.viewer.window._qt_viewer.canvas.native, Qt.MouseButton.LeftButton
     points = [place_on_screen(window, *place) for place in places]
-    _reach(window, points[0])
-    window.qtbot.mousePress(canvas, left, pos=points[0])
-    for before, after in pairwise(points):
-        for part in (0.5, 1.0):
-            _reach(window, before + (after - before) * part, left)
-    window.qtbot.mouseRelease(canvas, left, pos=points[-1])
+    seen: list[Any] = []
 
+    def note_move(_: object, event: Any) -> None:
+        seen.append(event.pos)
 
-def _reach(window: Window, point: QPoint, held: Qt.MouseButton = Qt.MouseButton.NoButton) -> None:
-    """Move over the canvas, and wait until napari, which gathers moves, is there."""
-    camera, (height, width) = camera_of(window.viewer), canvas_size(window.viewer)
-    offset = np.array([point.y() - height / 2, point.x() - width / 2])
-    expected = np.array(camera.center[-2:]) + offset / camera.zoom
-    move(window.viewer.window._qt_viewer.canvas.native, point, held)
+    def note_drag(_: object, event: Any) -> Iterator[None]:
+        yield
+        while event.type == "mouse_move":
+            seen.append(event.pos)
+            yield
 
-    def is_there() -> bool:
-        shown = list(window.viewer.dims.displayed)
-        here = np.array(window.viewer.cursor.position)[shown]
-        return bool(np.allclose(here, expected, atol=1.5 / camera.zoom))
+    def reach(point: QPoint, held: Qt.MouseButton) -> None:
+        seen.clear()
+        move(canvas, point, held)
+        there = (point.x(), point.y())
+        window.until(lambda: bool(seen) and np.allclose(seen[-1], there, atol=1))
 
-    window.until(is_there)
+    window.viewer.mouse_move_callbacks.append(note_move)
+    window.viewer.mouse_drag_callbacks.append(note_drag)
+    try:
+        reach(points[0], Qt.MouseButton.NoButton)
+        window.qtbot.mousePress(canvas, left, pos=points[0])
+        for before, after in pairwise(points):
+            for part in (0.5, 1.0):
+                reach(before + (after - before) * part, left)
+        window.qtbot.mouseRelease(canvas, left, pos=points[-1])
+    finally:
+        window.viewer.mouse_move_callbacks.remove(note_move)
+        window.viewer.mouse_drag_callbacks.remove(note_drag)
 
 
 def wheel(field: QWidget, ticks: int) -> None:

@@ -22,11 +22,10 @@ from concurrent.futures import (
 )
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
-from multiprocessing import active_children, connection, get_context, parent_process
-from multiprocessing.process import BaseProcess
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from threading import Event, Thread
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Literal
 
 from napari_patchset.errors import ArgumentError, ExportError
@@ -58,14 +57,11 @@ def open_executor(
     elif kind == "threads":
         yield None
     else:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _obey_parent)
-        before = set(active_children())
-        try:
+        context = get_context("spawn")
+        with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
             with _without_interrupt():
-                pool.submit(os.getpid)  # a job starts a process
+                pool.submit(os.getpid)  # the first job starts all processes
             yield pool
-        finally:
-            _shut_down(pool, set(active_children()) - before)
 
 
 @contextmanager
@@ -84,45 +80,11 @@ def _without_interrupt() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_GRACE_SECONDS = 5.0
-"""How long the others of a pool may take to end once one of them was killed."""
+def _end_with_parent() -> None:
+    """End this process of a pool as soon as the process that started it is gone, even by kill -9.
 
-
-def _shut_down(pool: Executor, processes: Iterable[BaseProcess]) -> None:
-    """Wait for a pool's processes to end, but not for one that cannot.
-
-    A process that is killed while it waits for work, with all jobs done, keeps the lock of their
-    queue: the others never learn that there is no more, and `shutdown` waits for them forever.
+    Otherwise it would wait for work forever: it holds the other end of its pipe, too.
     """
-    watcher = Thread(target=_kill_stuck, args=(processes,), name="watch processes", daemon=True)
-    watcher.start()
-    pool.shutdown()
-    watcher.join()
-
-
-def _kill_stuck(processes: Iterable[BaseProcess]) -> None:
-    """Wait for processes to end; once one was killed, kill those that go on for longer."""
-    running: dict[int, BaseProcess] = {process.sentinel: process for process in processes}
-    grace = None
-    while running:
-        ended = connection.wait(list(running), grace)
-        if not ended:
-            for process in running.values():
-                process.kill()
-        for process in [running.pop(sentinel) for sentinel in ended if sentinel in running]:
-            while process.exitcode is None:  # its end is known a moment after its last breath
-                sleep(0.01)
-            if process.exitcode:
-                grace = _GRACE_SECONDS
-
-
-def _obey_parent() -> None:
-    """Leave Ctrl-C to the process that started this one of a pool, and end with it.
-
-    Even if that is ended by kill -9: otherwise this one would wait for work forever, as it holds
-    the other end of its pipe, too.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
         Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()

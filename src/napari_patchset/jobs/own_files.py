@@ -77,7 +77,8 @@ class OwnFiles:
                 with suppress(OSError):  # the system may be using it, or have removed it itself
                     os.unlink(entry.path)
             elif self.is_file(name) and name not in but:
-                os.unlink(entry.path)
+                with suppress(FileNotFoundError):  # a job that is dying may just have named a draft
+                    os.unlink(entry.path)
 
 
 def _entries(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
