@@ -62,7 +62,7 @@ def write_images(kind: str, folder: Path, shapes: list[tuple[int, ...]]) -> list
 def cases(draw: st.DrawFn) -> dict[str, Any]:
     """Draw images of any format, and a tiling that covers them."""
     depth_axis = draw(st.sampled_from(["none", "Z", "T"]))
-    length = st.integers(5, 34)  # up to three chunks along each axis
+    length = st.integers(5, 50)
     planes = (st.integers(1 + (depth_axis == axis), 3) for axis in "TZ")
     shape = st.tuples(*planes, st.just(2), length, length)
     size: tuple[int, ...] = draw(st.tuples(st.integers(4, 24), st.integers(4, 24)))

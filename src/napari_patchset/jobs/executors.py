@@ -119,7 +119,7 @@ _PATIENCE_SECONDS, _MAX_SILENCE_SECONDS = 5.0, 600.0
 
 @contextmanager
 def _watched(client: Any, scheduler: str, warn: Callable[[str], object]) -> Iterator[None]:
-    """Tell while a cluster has no worker: its jobs wait, which looks like an export that hangs."""
+    """Warn while a cluster has no worker: its jobs wait, which looks like an export that hangs."""
     is_ended = Event()
 
     def watch() -> None:

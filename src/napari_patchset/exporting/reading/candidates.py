@@ -74,7 +74,7 @@ def _is_split_by_outlines(plan: ExportPlan) -> bool:
 
 
 class _Looked:
-    """Tell how much of the sources was looked at, one after the other, in percent.
+    """Report how much of the sources was looked at, one after the other, in percent.
 
     A split by outlines looks at them again.
     """
@@ -93,7 +93,7 @@ class _Looked:
     def at(
         self, index: int, source: SourceInfo, plane: tuple[int, int], window: Rect, is_flat: bool
     ) -> None:
-        """Tell that a window of a plane, its sample and depth, was looked at.
+        """Report that a window of a plane, its sample and depth, was looked at.
 
         `is_flat`: whether the other planes need not be.
         """
@@ -107,7 +107,7 @@ class _Looked:
         self.tell(0, index, len(self._blocks) / self._n_blocks)
 
     def tell(self, n_before: int, index: int, share: float) -> None:
-        """Tell what share of a source was looked at, after a number of passes over all."""
+        """Report the share of a source that was looked at, after a number of passes over all."""
         done = n_before + (index + min(share, 1.0)) / self._n
         percent = int(100 * done / max(1, self._n_passes))
         if percent > self._percent:
@@ -115,7 +115,7 @@ class _Looked:
             self._progress(percent, 100)
 
     def of_outlines(self, index: int, done: int, total: int) -> None:
-        """Tell how many outlines of a source were compared for a split, and how many it has."""
+        """Report how many outlines of a source were compared for a split, and how many it has."""
         self.tell(self._n_passes - 1, index, done / total)
 
     def _n_planes(self, source: SourceInfo) -> int:

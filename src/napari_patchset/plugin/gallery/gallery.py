@@ -262,7 +262,7 @@ class Gallery(QDialog):
         self.info.setToolTip(text)  # which may be longer than there is space
 
     def tell_absent(self) -> None:
-        """Say why a click went nowhere, until the mouse is on another patch."""
+        """Show why a click went nowhere, until the mouse is on another patch."""
         if self._patches is not None and self._described >= 0:
             name = self._patches.source_name(self._described)
             self.info.setText(f"This patch lies in {name}, which is not shown: open that first.")
