@@ -75,7 +75,7 @@ def stitch(
     Example: patchset stitch cells.patches.zarr --predictions denoised.npy --out cells.ome.zarr
     """
     names = None if channel_names is None else list(map(str, parse_channels(channel_names)))
-    with open_executor(executor, workers, scheduler) as pool:
+    with open_executor(executor, workers, scheduler, REPORT.warning) as pool:
         events = iter_stitch(
             name,
             _by_split(predictions),

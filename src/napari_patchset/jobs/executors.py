@@ -57,18 +57,34 @@ def open_executor(
     elif kind == "threads":
         yield None
     else:
-        context = get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
+        try:
             with _without_interrupt():
-                pool.submit(os.getpid)  # the first job starts all processes
+                for _ in range(workers):
+                    pool.submit(os.getpid)  # starts a process, if no other one waits for a job
             yield pool
+        finally:
+            _end_processes(pool)
+
+
+def _end_processes(pool: ProcessPoolExecutor) -> None:
+    """End the processes of a pool whose jobs are done, whatever befell one of them.
+
+    The one that waits for the next job has the lock of their queue. If it is lost, the others never
+    learn that there are no more jobs, and `shutdown` alone would wait for them forever. From Python
+    3.14 on this is `ProcessPoolExecutor.kill_workers`.
+    """
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+    pool.shutdown()
 
 
 @contextmanager
 def _without_interrupt() -> Iterator[None]:
     """Defer Ctrl-C to the end; processes that start within never get it.
 
-    A terminal sends it to all of its processes, but only the first one may decide what stops.
+    A terminal sends it to all of its processes, but only the first one may decide what stops. Other
+    threads that run already would get it, and not defer it.
     """
     if sys.platform == "win32":
         yield
