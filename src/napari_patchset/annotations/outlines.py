@@ -56,8 +56,10 @@ def touched_outlines(
         outlines = _geometries(annotations, some)
         tree = shapely.STRtree(outlines)
         low, high = bounds[some, :2].min(axis=0), bounds[some, 2:].max(axis=0)
-        # Earlier ones have been compared with these.
-        for part in _parts(first + _within(bounds[first:], low, high)):
+        pairs = _overlaps(tree, outlines, outlines)
+        group = join_groups(group, *(some[each] for each in pairs))
+        later = first + len(some)  # earlier ones have been compared with these
+        for part in _parts(later + _within(bounds[later:], low, high)):
             which, other = _overlaps(tree, outlines, _geometries(annotations, part))
             group = join_groups(group, some[which], part[other])
         for part in _parts(_within(boxes, low, high)):
@@ -102,8 +104,14 @@ def _geometries(annotations: Annotations, features: Integers) -> NDArray[Any]:
 def _overlaps(
     tree: Any, outlines: NDArray[Any], others: NDArray[Any]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return pairs of an outline in a tree and another geometry that have an area in common."""
+    """Return pairs of an outline in a tree and another geometry that have an area in common.
+
+    Among outlines of the tree itself each pair is compared once: whether two touch takes longest.
+    """
     other, outline = tree.query(others, predicate="intersects")
+    if others is outlines:
+        is_first = outline < other
+        other, outline = other[is_first], outline[is_first]
     is_inside = ~shapely.touches(outlines[outline], others[other])
     return outline[is_inside], other[is_inside]
 
