@@ -86,6 +86,16 @@ def test_the_readme_of_an_index_links_to_this_version_on_the_web(built: Path) ->
     assert {link.split("/")[5] for link in links if link.endswith(".png")} == {"raw"}
 
 
+def test_the_version_is_that_of_the_changelog_and_of_the_citation() -> None:
+    newest = re.search(
+        r"^## (\S+) \((.+)\)", (REPOSITORY / "CHANGELOG.md").read_text("utf-8"), re.M
+    )
+    assert newest is not None
+    expected = newest[1] + (".dev0" if newest[2] == "unreleased" else "")
+    assert napari_patchset.__version__ == expected
+    assert f"\nversion: {newest[1]}\n" in (REPOSITORY / "CITATION.cff").read_text("utf-8")
+
+
 def test_the_home_of_the_project_is_the_same_everywhere() -> None:
     home = PROJECT["urls"]["Repository"]
     assert all(home in url for url in PROJECT["urls"].values() if "github.com" in url)

@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import imagecodecs
@@ -46,6 +47,27 @@ def _cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_cells")
 def test_a_page_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_page(page, monkeypatch)
+
+
+@pytest.mark.usefixtures("_cells")
+def test_the_summary_and_the_status_that_are_shown_are_what_the_command_prints(
+    run: Callable[..., tuple[int, str, str]],
+) -> None:
+    shown = [(kind, text) for kind, _, text in blocks(DOCS / "cluster.md")]
+    at = next(i for i, (_, text) in enumerate(shown) if "patchset status" in text)
+    plan, status = commands(shown[at][1])
+    event = json.loads(run(*plan[1:], "--json")[1].splitlines()[-1])
+    (summary,) = (json.loads(text) for kind, text in shown if kind == "json")
+    assert {**summary, **dict.fromkeys(("time", "seconds", "path"))} == {
+        **event,
+        **dict.fromkeys(("time", "seconds", "path")),
+    }
+    _, out, _ = run(*status[1:])
+    volatile = r", [\d.]+ kB, last written \S+"  # of the folder, which holds paths and dates
+    found, expected = (re.sub(volatile, "", text) for text in (out, shown[at + 1][1]))
+    assert found == expected
+    assert re.search(volatile, out)
+    assert re.search(volatile, shown[at + 1][1])
 
 
 @every_page

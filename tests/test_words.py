@@ -47,11 +47,11 @@ def check(text: str, where: str) -> None:
         assert found is None, f"{where}: {found[0]!r} is retired; use: {instead}"
 
 
-def texts(module: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and text of each string of several words that is no docstring."""
+def texts(module: Path, words: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each string with a space, or of single words too; no docstrings."""
     tree = ast.parse(module.read_text("utf-8"))
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-        if is_text and " " in node.value and id(node) not in docstrings:
+        if is_text and (words or " " in node.value) and id(node) not in docstrings:
             yield node.lineno, " ".join(node.value.split())

@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # The plugin and the command need less than all of this; importing it all takes longer than opening
 # a slide.

@@ -41,7 +41,9 @@ def check_axes_override(axes: str, found: str, shape: tuple[int, ...], name: str
         AxisLayout(axes, shape)
     except ArgumentError as error:
         sizes = " ".join(f"{axis}{n}" for axis, n in zip(found, shape, strict=True))
-        raise ArgumentError(f"{name}, which is {sizes}: {error}") from error
+        several = " Planes of several axes need an OME-TIFF, which states their sizes."
+        remedy = several if len(axes) > len(shape) else ""
+        raise ArgumentError(f"{name}, which is {sizes}: {error}{remedy}") from error
     return axes
 
 

@@ -410,7 +410,7 @@ def test_the_version_is_printed(run) -> None:
         ),
         (
             "export image.czi --strategy balanced --count 9 --classes mito",
-            "'mito' is none; write classes like mito=0.5",
+            "'mito' is not a class and its share; write mito=0.5",
         ),
         (
             "export image.czi --strategy balanced --count 9 --classes 1=1 --patch-size 8,8",
@@ -460,7 +460,7 @@ def test_the_version_is_printed(run) -> None:
             "no class 'Tumor', as there are no annotations; add those of every source, with "
             "--annotations.",
         ),
-        ("export image.czi --select Q=3:5", "image.czi@0 has no axis Q (its only number is 0)"),
+        ("export image.czi --select Q=3:5", "image.czi@0 has no axis Q (only the number 0)"),
         (
             "export image.czi --region circle.json",
             "circle.json: not a region: there is no kind 'circle'",

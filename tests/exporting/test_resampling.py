@@ -276,7 +276,7 @@ def test_wrong_lengths_and_sizes_are_refused(tmp_path: Path) -> None:
     path, out = tiff(tmp_path / "a.tif", noise(1, 40, 40)[0]), str(tmp_path / "a.patches.zarr")
     with pytest.raises(UnknownPixelSizeError, match=r"a.tif is not known"):
         export(plan_of_command([str(path)], out, pixel_size="0.5"))
-    with pytest.raises(UnknownPixelSizeError, match=r"so that 8um can't be pixels"):
+    with pytest.raises(UnknownPixelSizeError, match=r"so 8um can't be made pixels"):
         export(plan_of_command([str(path)], out, patch_size="8um"))
     with pytest.raises(ArgumentError, match="not a number of pixels"):
         plan_of_command([str(path)], out, patch_size="8cm")

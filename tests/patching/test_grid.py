@@ -19,6 +19,16 @@ def test_starts_ascend_without_duplicates(axis: tuple[int, int, int], edge: str)
     assert (np.diff(starts) > 0).all()
 
 
+@given(axes(), st.sampled_from(EDGES))
+def test_an_axis_takes_as_many_patches_as_docs_patching_says(
+    axis: tuple[int, int, int], edge: str
+) -> None:
+    n, size, overlap = axis
+    expected = max(1, -((overlap - n) // (size - overlap)))  # rounded up
+    one_less = edge == "drop" and n > size and (n - size) % (size - overlap) > 0
+    assert len(axis_starts(*axis, edge)) == expected - one_less
+
+
 @given(axes(), st.sampled_from(("shift", "balance", "pad")))
 def test_every_pixel_is_covered(axis: tuple[int, int, int], edge: str) -> None:
     n, size, _ = axis

@@ -102,7 +102,7 @@ def test_filters_are_scored_in_the_background_and_drawn(window: Window, file: Pa
     filters = window.widget.form.filters
     window.click(filters.add)
     assert str(window.state.recipe.filters[0]) == "std[DAPI]>p10"
-    assert "p10 of contrast: DAPI" in window.summary
+    assert "p10 (lowest 10 %) of contrast: DAPI" in window.summary
     type_into(window, filters.text.native, "max[DAPI]<otsu")
     window.settle()
     assert [str(found) for found in window.state.recipe.filters] == [

@@ -73,14 +73,14 @@ Places = Annotated[
     option(
         "Output",
         "FOLDER",
-        "Write also where the patches lie, as GeoJSON for QuPath, see `geojson`.",
+        "Also write where the patches lie, as GeoJSON for QuPath; see `geojson`.",
     ),
 ]
 DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Report candidates, size and time of the export, and write nothing.",
+        help="Report how many patches, how many bytes and how long it would be, and write nothing.",
         rich_help_panel=RUNNING,
     ),
 ]
@@ -95,19 +95,19 @@ Memory = Annotated[
 ]
 RunBy = Annotated[
     Literal["threads", "processes"],
-    option(RUNNING, "threads|processes", "What works on this computer: threads or processes."),
+    option(RUNNING, "threads|processes", "Run in threads or in processes of this computer."),
 ]
 Workers = Annotated[
     int, option(RUNNING, "N", "Number of threads, processes, or jobs of a cluster.", min=1)
 ]
 Scheduler = Annotated[
-    str | None, option(RUNNING, "ADDRESS", "Run on the dask cluster of this scheduler.")
+    str | None, option(RUNNING, "ADDRESS", "Run on a dask cluster: the address of its scheduler.")
 ]
 Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="Skip no source: stop if one can't be read, and resume with it later.",
+        help="Skip no source: stop if one can't be read; the same command resumes.",
         rich_help_panel=RUNNING,
     ),
 ]
@@ -116,8 +116,8 @@ MaxFailures = Annotated[
     option(
         RUNNING,
         "N",
-        "Sources that may be skipped because they can't be read, for whatever reason; by default "
-        "any number of damaged ones, but none whose storage does not answer.",
+        "Number of sources that may be skipped because they can't be read. By default any number "
+        "that are damaged or missing, but none whose storage does not answer.",
         min=0,
         show_default=False,
     ),
@@ -128,7 +128,9 @@ WorkerThreads = Annotated[int, option(RUNNING, "N", "Number of threads that deco
 def max_failures_from(strict: bool, max_failures: int | None) -> int | None:
     """Return how many sources may be skipped; raise ArgumentError if the options disagree."""
     if strict and max_failures:
-        raise ArgumentError(f"--strict leaves no source out, but --max-failures is {max_failures}.")
+        raise ArgumentError(
+            f"--strict skips no source, but --max-failures is {max_failures}; omit one."
+        )
     return 0 if strict else max_failures
 
 

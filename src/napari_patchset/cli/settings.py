@@ -198,7 +198,8 @@ def _options(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Take settings from a TOML file (settings.toml in the user's configuration).",
+            help="Take settings from a TOML file (settings.toml in the user's configuration "
+            "folder).",
             callback=_read_settings,
             rich_help_panel=RUNNING,
             is_eager=True,

@@ -144,7 +144,7 @@ def _watched(client: Any, scheduler: str, warn: Callable[[str], object]) -> Iter
             try:
                 n = len(client.nthreads())
             except Exception as error:  # the scheduler is gone, as the jobs tell
-                logger.info("%s does not tell its workers: %s", scheduler, error)
+                logger.info("%s does not list its workers: %s", scheduler, error)
                 n = 1
             if n == 0 and not is_ended.is_set():
                 warn(f"waiting for workers at {scheduler}; 0 are there.")

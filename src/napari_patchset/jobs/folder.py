@@ -302,8 +302,8 @@ class JobFolder(ABC, Generic[Plan]):
             return
         if os.path.lexists(out):
             raise ExportError(
-                f"{self._replaced} is what {out} was until it was about to be replaced, and "
-                "something else has that name now; move one of them elsewhere."
+                f"{self._replaced} is the former {out}, which was about to be replaced; something "
+                "else has that name now. Move one of them elsewhere."
             )
         self._replaced.rename(out)
         sync_folder(out.parent)

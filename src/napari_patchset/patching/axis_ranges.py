@@ -22,9 +22,11 @@ AxisRange = tuple[int | None, int | None]
 def _check(ranges: dict[str, AxisRange]) -> dict[str, AxisRange]:
     for axis, (first, stop) in ranges.items():
         if len(axis) != 1 or not axis.isupper() or axis in "CYX":
-            raise ValueError(f"can't select along {axis!r}; name Z, T, S (the sample) or the like")
+            raise ValueError(f"can't select along {axis!r}; name Z, T or another axis of planes")
         if first is not None and stop is not None and first >= stop:
-            raise ValueError(f"{axis} {first}:{stop} is empty; the second number is exclusive")
+            raise ValueError(
+                f"{axis} {first}:{stop} is empty; the second number is the first that is not taken"
+            )
     return ranges
 
 
@@ -101,7 +103,7 @@ def describe_axes(source: SourceInfo, ranges: Mapping[str, AxisRange]) -> str:
     for axis in ranges:
         start = source.starts.get(axis, 0)
         if axis not in (*source.layout.sizes, "S"):
-            descriptions.append(f"no axis {axis} (its only number is {start})")
+            descriptions.append(f"no axis {axis} (only the number {start})")
             continue
         size = source.layout.sizes.get(axis, 1)
         last = int(numbers[axis].max()) if axis in numbers else start + size - 1

@@ -102,6 +102,6 @@ def round_to_pixels(length: Micrometres, pixel_size: float | None, name: str, le
         return least
     if pixel_size is None:
         raise UnknownPixelSizeError(
-            f"The pixel size of {name} is not known, so that {length} can't be pixels; state it."
+            f"The pixel size of {name} is not known, so {length} can't be made pixels; state it."
         )
     return max(least, length.to_pixels(pixel_size))

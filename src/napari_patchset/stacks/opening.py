@@ -263,6 +263,6 @@ def _open(
         return file_format.open(path, scene, depth_axis)
     if not file_format.takes_axes:
         raise ArgumentError(
-            f"{path}: a {file_format.name} states its axes; leave the axes {axes!r} out."
+            f"{path}: a {file_format.name} states its axes; name no others ({axes})."
         )
     return file_format.open(path, scene, depth_axis, axes=axes)

@@ -264,7 +264,7 @@ def test_texts_are_parsed(text: str, expected: Filter) -> None:
         ("std(bins=5)>2", "there is no bins here"),
         ("shannon(64)>2", "write it like bins=64"),
         ("shannon(bins=9,low=3,high=3)>2", "low below high"),
-        ("mask[1]>2", "leave channels out"),
+        ("mask[1]>2", "name no channel"),
     ],
 )
 def test_invalid_texts_are_refused_with_the_fault(text: str, fault: str) -> None:

@@ -295,12 +295,12 @@ def test_shares_with_names_of_any_kind_are_read_as_they_are_written(shares: dict
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("mito", "'mito' is none; write classes like mito=0.5"),
-        ("mito=a", "is none"),
+        ("mito", "'mito' is not a class and its share; write mito=0.5"),
+        ("mito=a", "is not a class and its share"),
         ("a, b=1,c=1", 'in quotes what has a comma: "Tumor, invasive"=0.5'),
         ('5" disc=1', r'a quote in a name is \\": "5\\" disc"=0.5'),
-        ("a=1,,b=1", "is none"),
-        ('"a=1', "is none"),
+        ("a=1,,b=1", "is not a class and its share"),
+        ('"a=1', "is not a class and its share"),
         ("a=1,a=2", "names the class 'a' twice"),
         ("a=0", "share of 'a' is 0; it must be above 0"),
         ("a=nan", "share of 'a' is nan"),

@@ -35,7 +35,7 @@ def planned_or_none(strategy: Strategy, sources: list[SourceInfo]) -> PatchGrid 
     try:
         return plan(strategy, sources)
     except ArgumentError as error:
-        if not str(error).startswith(("Nothing is selected", "Whole samples must have one shape")):
+        if not str(error).startswith(("Nothing is selected", "Whole planes must have one size")):
             raise
         return None
 
@@ -214,7 +214,7 @@ def test_planes_that_are_not_selected_are_not_padded() -> None:
 
 def test_an_empty_selection_is_refused_with_the_files_numbers() -> None:
     series = source(4, 1, 8, 8, starts={"T": 3}, name="series.czi")
-    with pytest.raises(ArgumentError, match=r"selected by T 9:: series\.czi has T 3 to 6"):
+    with pytest.raises(ArgumentError, match=r"selected by T 9:; series\.czi has T 3 to 6"):
         Tiled(size=(8, 8), select={"T": (9, None)}).plan([series])
 
 

@@ -7,7 +7,7 @@ process PATCHSET_PLAN {
     tag "$meta.id"
     label 'process_single'
 
-    container 'ghcr.io/napari-patchset/patchset:0.1.0'
+    container 'ghcr.io/napari-patchset/patchset:0.2.0'
 
     input:
     tuple val(meta), path(images, stageAs: 'images/*'), val(out)
@@ -47,7 +47,7 @@ process PATCHSET_SCORE {
     tag "$meta.id $job/$of"
     label 'process_low'
 
-    container 'ghcr.io/napari-patchset/patchset:0.1.0'
+    container 'ghcr.io/napari-patchset/patchset:0.2.0'
 
     input:
     tuple val(meta), val(out), val(job), val(of)
@@ -74,7 +74,7 @@ process PATCHSET_WRITE {
     tag "$meta.id $job/$of"
     label 'process_low'
 
-    container 'ghcr.io/napari-patchset/patchset:0.1.0'
+    container 'ghcr.io/napari-patchset/patchset:0.2.0'
 
     input:
     tuple val(meta), val(out), val(job), val(of)
@@ -101,7 +101,7 @@ process PATCHSET_FINALIZE {
     tag "$meta.id"
     label 'process_single'
 
-    container 'ghcr.io/napari-patchset/patchset:0.1.0'
+    container 'ghcr.io/napari-patchset/patchset:0.2.0'
 
     input:
     tuple val(meta), val(out)

@@ -92,7 +92,9 @@ class ImageRef(Settings):
     path: Annotated[str, BeforeValidator(_parse_path)]
     scene: SceneId | None = None
     axes: str | None = Field(
-        default=None, description="Axes of the files, instead of their own: ZYX, TCYX."
+        default=None,
+        description="Axes of the files, a letter for each dimension, if they state none or wrong "
+        "ones: ZYX, TCYX.",
     )
     pixel_size: ParsedPixelSize = Field(
         default=None,
@@ -174,7 +176,7 @@ class AnnotationsRef(ImageRef):
     @model_validator(mode="after")
     def _check_classes(self) -> Self:
         if is_geojson(self.path) and self.classes:
-            raise ValueError(f"{self.path} has classes of its own; name none")
+            raise ValueError(f"{self.path} has its own names of classes; give it no others")
         if not is_geojson(self.path) and not self.classes:
             raise ValueError(
                 f"{self.path} is no GeoJSON file; of a labels image, name the classes of its "

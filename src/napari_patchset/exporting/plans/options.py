@@ -116,7 +116,7 @@ _option = PlanOption.from_field
 OPTIONS: tuple[PlanOption, ...] = (
     *_panel(
         "Source",
-        PlanOption("scene", metavar="ID", help='One scene, by its id, or "all" (all).'),
+        PlanOption("scene", metavar="ID", help='One scene, by its number, or "all" (all).'),
         _option("channels", "channels", metavar="LIST", format=format_channels, default="all"),
         _option("select", "strategy.select", metavar="RANGES", format=format_ranges, default="all"),
         _option("sequence", "source.sequence", choices=SEQUENCE_AXES, default="each is an image"),
@@ -144,7 +144,8 @@ OPTIONS: tuple[PlanOption, ...] = (
         PlanOption(
             "labels",
             metavar="PATH",
-            help='Label images, named like --target; or "annotations", whose classes are drawn.',
+            help="Label images, named like --target; or the word annotations, to make labels of "
+            "their classes.",
         ),
         PlanOption(
             "mask",
@@ -166,7 +167,7 @@ OPTIONS: tuple[PlanOption, ...] = (
     ),
     *_panel(
         "Patches",
-        _option("depth_axis", "depth_axis"),
+        _option("depth_axis", "depth_axis", default="none, 2-D patches"),
         _option(
             "pixel_size",
             "pixel_size",
@@ -178,7 +179,9 @@ OPTIONS: tuple[PlanOption, ...] = (
             "strategy",
             ("strategy.kind",),
             choices=tuple(STRATEGIES),
-            help="How patches are chosen (tiled).",
+            help="How patches are chosen: tiled, a regular grid; random; stratified, one at "
+            "random in each cell of a grid; balanced, at random by class; fixed, the list of "
+            "a saved plan; whole, each plane or volume as one patch (tiled).",
         ),
         _option(
             "patch_size", "strategy.size", metavar="Y,X", format=format_values, default="64,64"
@@ -187,8 +190,10 @@ OPTIONS: tuple[PlanOption, ...] = (
         _option(
             "edge",
             "strategy.edge",
-            help="Treatment of a last patch that does not fit. Images smaller than a patch are an "
-            'error, unless a saved plan has "small": "skip" or "pad".',
+            help="What happens to a last patch that does not fit: shift moves it inwards, drop "
+            "omits it, pad lets it reach past the image, balance spreads all evenly. Images "
+            'smaller than a patch are an error, unless a saved plan has "small": "skip" or '
+            '"pad".',
         ),
         PlanOption(
             "for_prediction",
@@ -211,7 +216,7 @@ OPTIONS: tuple[PlanOption, ...] = (
             "split.seed",
             metavar="N",
             type=int,
-            help="Seed of random patches and of the split.",
+            help="Random seed, of patches and of the split: the same seed gives the same ones (0).",
         ),
         _option(
             "region",
@@ -242,7 +247,9 @@ OPTIONS: tuple[PlanOption, ...] = (
             type=list[str],
             help="Keep only patches that pass, by "
             + ", ".join(k if k == f.word else f"{k} ({f.word})" for k, f in FILTERS.items())
-            + ': "std>5", "max[DAPI]>p10", "mean<otsu", "share[Tumor]>0.2"; may be repeated.',
+            + ': "std>5", "max[DAPI]>p10", "mean<otsu", "share[Tumor]>0.2". A limit is a number, '
+            "p10 (a tenth of the patches is lower), or otsu (separates two groups best). May be "
+            "repeated.",
         ),
         _option("keep_fraction", "keep_fraction", metavar="SHARE", type=float, default="0"),
         _option("dedupe", "dedupe", metavar="BITS", type=int, default="off"),
@@ -256,15 +263,21 @@ OPTIONS: tuple[PlanOption, ...] = (
         PlanOption(
             "samples",
             metavar="CSV",
-            help="Samples sheet: a line for each image, with columns source, scene, and others "
-            "such as animal or treatment, which the table will have too. A column split with "
-            "train, val or test is the split.",
+            help="Samples sheet, a CSV of what each image is of: a line for each, with columns "
+            "source, scene, and others such as animal or treatment, which the table will have too. "
+            "A column split with train, val or test is the split.",
         ),
         _option("stratify", "split.stratify", metavar="COLUMN", default="nothing"),
     ),
     *_panel(
         "Output",
-        _option("format", "format", choices=tuple(FORMATS)),
+        _option(
+            "format",
+            "format",
+            choices=tuple(FORMATS),
+            help="Format of the patch set: zarr, an array for each split; tiff, a file for each "
+            "patch; npz, for CSBDeep; coordinates, no pixels.",
+        ),
         _option("dtype", "dtype", metavar="TYPE", default="that of the files"),
         _option("codec", "codec"),
     ),

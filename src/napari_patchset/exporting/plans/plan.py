@@ -72,7 +72,9 @@ class Recipe(Settings):
     """
 
     strategy: Strategy = Field(description="How patches are chosen.")
-    depth_axis: DepthAxis = Field(default="none", description="Third axis of a patch.")
+    depth_axis: DepthAxis = Field(
+        default="none", description="Axis of the image that 3-D patches have."
+    )
     channels: Annotated[tuple[ChannelId, ...] | None, BeforeValidator(_parse_channels)] = Field(
         default=None, description="Channels by index or name, in this order: 0,2 or DAPI,EGFP."
     )
@@ -92,8 +94,8 @@ class Recipe(Settings):
         default=None,
         ge=0,
         le=MAX_DISTANCE,
-        description="Export only the first of patches that look alike: whose hashes differ in at "
-        "most that many of 64 bits, such as 4.",
+        description="Export only the first of patches that look alike. The number is how unlike "
+        "they may be, 0 to 10 of the 64 bits of their hashes, such as 4.",
         exclude_if=lambda distance: distance is None,
     )
     overrides: tuple[Override, ...] = Field(

@@ -231,7 +231,9 @@ def with_images(sources: Sequence[SourceRef], role: str, path: str) -> list[Sour
 def _with_drawn_labels(ref: SourceRef) -> SourceRef:
     """Return a source whose labels are drawn from its annotations."""
     if ref.annotations is None:
-        raise ArgumentError("--labels annotations draws the classes of --annotations; name these.")
+        raise ArgumentError(
+            "--labels annotations makes labels of the classes of --annotations; add that option."
+        )
     labels = ImageRef(path=ref.annotations.path, scene=ref.annotations.scene)
     return ref.model_copy(update={LABELS: labels})
 

@@ -250,8 +250,8 @@ def cast_exactly(
         spec = grid[first[0]]
         raise ExportError(
             f"{source}: {dtype} can't hold the value {patches[first]} of the patch at "
-            f"{spec.start}, sample {spec.sample}; omit dtype, or choose one that holds "
-            f"{patches.dtype}."
+            f"{spec.start}, plane {spec.sample}; keep the pixel type of the files, "
+            f"{patches.dtype}, or choose one that holds its values."
         )
     return cast
 

@@ -154,6 +154,11 @@ def filter_words(rule: PatchFilter) -> str:
     return f"{low}{measured} < {_number(rule.below)}"
 
 
+def limit_words(limit: str) -> str:
+    """Return what people call a limit that is no number: "lowest 10 %" for "p10"."""
+    return "automatic" if limit == "otsu" else f"lowest {limit.removeprefix('p')} %"
+
+
 def reason_words(reason: str) -> str:
     """Return the words for the reason, as the table has it, why a candidate is rejected."""
     with suppress(ArgumentError):

@@ -289,7 +289,7 @@ class MaskFilter(PatchFilter):
     @model_validator(mode="after")
     def _check_channels(self) -> Self:
         if self.channels is not None or self.match != "any":
-            raise ValueError("mask measures the one channel of the mask; leave channels out")
+            raise ValueError("mask measures the mask, which has one channel; name no channel")
         return self
 
     def _measure(self, patches: Pixels) -> Pixels:

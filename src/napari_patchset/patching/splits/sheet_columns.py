@@ -64,7 +64,7 @@ def check_values(sources: Sequence[SourceInfo], column: str) -> None:
         )
     if not present:
         raise SplitError(
-            f"The split reads {column!r}, but there is no samples sheet; add one with a column "
+            f"The split goes by {column!r}, but there is no samples sheet; add one with a column "
             f"{column}, or split by something else."
         )
     if column not in present:

@@ -82,11 +82,12 @@ class Split(Settings):
     by: str = Field(
         default="auto",
         min_length=1,
-        description="Unit that is never divided between splits; auto, file, scene, block, "
-        "annotation, well, or a column of the samples sheet. A column whose values are all train, "
-        "val or test states the split, without shares or folds.",
+        description="What stays in one split as a whole: each file, scene, block of the image, "
+        "annotation or well, or what has one value in a column of the samples sheet; auto takes "
+        "the first of file, scene and block that comes near to the shares. A column whose values "
+        "are all train, val or test states the split, without shares or folds.",
     )
-    seed: int = Field(default=0, description="Seed of the split.")
+    seed: int = Field(default=0, description="Random seed of the split.")
     test: float | None = Field(
         default=None,
         gt=0,
@@ -98,7 +99,7 @@ class Split(Settings):
         default=None,
         ge=2,
         le=100,
-        description="Number of folds for a cross-validation, of which each validates once.",
+        description="Number of parts (folds) for a cross-validation: each is the validation once.",
         exclude_if=lambda value: value is None,
     )
     stratify: str | None = Field(
@@ -207,7 +208,7 @@ class Split(Settings):
         remedy = "Split by block, or add sources" if is_whole_image else "Add sources"
         if self.by in ("auto", "block"):
             remedy = "Choose less overlap or smaller patches, or add scenes or files"
-        why = "what must stay together allows no closer share of those that were tried"
+        why = "what must stay together allows no closer share that was found"
         for name, verb, wanted in (
             (VALIDATION, "are for validation", self.val),
             (TEST, "are for the test", self.test),

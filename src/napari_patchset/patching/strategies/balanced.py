@@ -48,8 +48,9 @@ def parse_shares(text: str) -> dict[str, float]:
             match = None
         if match is None:
             raise ValueError(
-                f"{text!r} is none; write classes like mito=0.5,background=0.5, and in quotes what "
-                'has a comma: "Tumor, invasive"=0.5; a quote in a name is \\": "5\\" disc"=0.5'
+                f"{text!r} is not a class and its share; write mito=0.5,background=0.5, and in "
+                'quotes what has a comma: "Tumor, invasive"=0.5; a quote in a name is \\": '
+                '"5\\" disc"=0.5'
             )
         if name in shares:
             raise ValueError(f"{text!r} names the class {name!r} twice")
@@ -122,7 +123,7 @@ class Balanced(SizedStrategy):
         description="Classes of the annotations, or values of the labels, and their shares: "
         "mito=0.5,background=0.5 or 3=0.5,0=0.5."
     )
-    seed: int = Field(default=0, description="Seed of the random patches.")
+    seed: int = Field(default=0, description="Random seed of the patches.")
     small: Literal["error", "skip"] = "error"
 
     def class_notice(self, names: Collection[str]) -> str:

@@ -146,13 +146,13 @@ class PatchStrategy(Settings, ABC):
         default=1.0,
         gt=0,
         le=1,
-        description="Least share of each patch that must lie in the region and outside of excluded "
-        "classes.",
+        description="Smallest share of each patch that must lie in the region and outside of "
+        "excluded classes.",
         exclude_if=lambda share: share == 1,
     )
     select: AxisRanges = Field(
         default_factory=dict,
-        description="Half-open ranges in the file's own numbers, Z=5:25,T=:10.",
+        description="Planes to take, in the file's own numbers, without the last: Z=5:25,T=:10.",
     )
     min_covered: float = Field(default=0.5, ge=0, le=1)
 
@@ -223,7 +223,9 @@ class PatchStrategy(Settings, ABC):
         if self.named_classes:
             if classes is None:
                 named = ", ".join(self.named_classes)
-                raise ArgumentError(f"The classes {named} are those of annotations; name these.")
+                raise ArgumentError(
+                    f"The classes {named} are classes of annotations, and there are none; add them."
+                )
             pixels += self._annotated_pixels(classes, Rect(0, 0, width, height))
         return PixelArea(pixels, (height, width), self.min_inside, self._overhang)
 
@@ -279,7 +281,7 @@ class PatchStrategy(Settings, ABC):
             raise ArgumentError(f"The region is of {wanted}, which is none of the sources.")
         ranges = ", ".join(f"{axis} {format_range(r)}" for axis, r in self.select.items())
         has = "; ".join(f"{s.name} has {describe_axes(s, self.select)}" for s in sources[:3])
-        raise ArgumentError(f"Nothing is selected by {ranges}: {has}.")
+        raise ArgumentError(f"Nothing is selected by {ranges}; {has}.")
 
     def _eligible(self, grid: PatchGrid, selected: SelectedSource) -> PatchGrid:
         """Exclude candidates with a fault, and set the share of the others that has pixels."""

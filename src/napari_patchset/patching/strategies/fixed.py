@@ -88,7 +88,7 @@ class Fixed(SizedStrategy):
         patches: Mapping[SourceId, Sequence[FixedPatch]],
     ) -> None:
         unknown = [f"{key[0]}, {p}" for key in patches if key not in sources for p in patches[key]]
-        _refuse(unknown, "lie in none of the sources; plan them with the file that they are of")
+        _refuse(unknown, "lie in none of the sources; add the file that they were placed in")
         outside = []
         for key, source in sources.items():
             self._check_dimensions(source)
@@ -148,7 +148,7 @@ class Whole(PatchStrategy):
         ]
         if differ:
             raise ArgumentError(
-                f"Whole samples must have one shape: {first.source.name} is "
+                f"Whole planes must have one size: {first.source.name} is "
                 f"{format_size(first.shape)}, but {_first_few(differ)}. Export them as sets of "
                 "their own, or cut patches."
             )

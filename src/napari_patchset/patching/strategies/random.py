@@ -199,7 +199,7 @@ class _DrawnPatches:
 class _RandomStrategy(SizedStrategy):
     """Draw patches by a seed."""
 
-    seed: int = Field(default=0, description="Seed of the random patches.")
+    seed: int = Field(default=0, description="Random seed of the patches.")
     small: Literal["error", "skip"] = "error"
 
     def _starts(self, selected: SelectedSource) -> Starts:

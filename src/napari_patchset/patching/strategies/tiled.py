@@ -52,7 +52,9 @@ class Tiled(SizedStrategy):
     overlap: LengthPerAxis = Field(
         default=(), description="Pixels, or micrometres like 8um, shared by neighbours."
     )
-    edge: Edge = Field(default="shift", description="Treatment of a last patch that does not fit.")
+    edge: Edge = Field(
+        default="shift", description="What happens to a last patch that does not fit."
+    )
     pad: PadMode = "reflect"
     small: Literal["error", "skip", "pad"] = "error"
 

@@ -33,10 +33,10 @@ class TiffSet(SetFormat):
         """Refuse pixel types that OME-TIFF has no name for."""
         for array in arrays:
             if array.dtype in ("int64", "uint64", "float16"):
-                what = array.role if array.role == LABELS else f"{array.role} (or set dtype)"
+                convert = "" if array.role == LABELS else ", or choose another pixel type"
                 raise ExportError(
                     f"OME-TIFF has no pixel type {array.dtype}, the one of the {array.role}; "
-                    f"export a zarr or an npz, or convert the {what} to another type."
+                    f"export a zarr or an npz, convert the {array.role}{convert}."
                 )
 
     def shard_paths(self, root: Path, array: ArrayLayout, shard: int) -> Iterable[Path]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from napari_patchset.jobs.folder import size_text
 from napari_patchset.patching.duplicates import DUPLICATE
-from napari_patchset.patching.filters.measurements import column_words, reason_words
+from napari_patchset.patching.filters.measurements import column_words, limit_words, reason_words
 from napari_patchset.patching.grid import Draws
 from napari_patchset.patching.lengths import Length, Micrometres
 from napari_patchset.patching.splits.groups import TEST, TRAINING, VALIDATION
@@ -188,14 +188,15 @@ def _lacking(verdicts: Verdicts, draws: Draws | None) -> Iterator[str]:
 
 
 def _limits(verdicts: Verdicts) -> str:
-    """Return the values that limits like p10 have, by metric: "p10 of contrast: DAPI 23"."""
+    """Return the values of limits like p10: "p10 (lowest 10 %) of contrast: DAPI 23"."""
     values: dict[str, list[str]] = {}
     for column, each in verdicts.limits.items():
         metric, _, channel = column_words(column).partition(" of ")
         for limit, value in each.items():
             if np.isfinite(value):
                 value_of = f"{channel} {value:.4g}".strip()
-                values.setdefault(f"{limit} of {metric}", []).append(value_of)
+                named = f"{limit} ({limit_words(limit)}) of {metric}"
+                values.setdefault(named, []).append(value_of)
     return ", ".join(f"{limit}: {', '.join(each)}" for limit, each in values.items())
 
 

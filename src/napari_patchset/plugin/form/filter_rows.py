@@ -37,8 +37,8 @@ _KIND_TIP = "What is measured:\n" + "\n".join(
     f"{word} ({kind}): {FILTERS[kind].meaning}" for word, kind in _KIND_CHOICES.items()
 )
 _LIMIT_TIP = (
-    "A number; p10 for the value that a tenth of the patches lie below; otsu for the value that "
-    "separates the patches best."
+    "A number, or p10 for the lowest 10 % of the patches (p20 for 20 %), or otsu for the value "
+    "that separates two groups best, such as background and structures."
 )
 _ANY = "any"
 

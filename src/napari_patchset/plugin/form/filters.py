@@ -28,9 +28,9 @@ from napari_patchset.plugin.metric_histogram import MetricHistogram
 
 _ALIKE: Mapping[int | None, str] = {
     None: "keep all",
-    0: "keep one of the same (0 bits)",
+    0: "keep one of equal ones (0)",
     ALIKE: f"keep one of those alike ({ALIKE})",
-    8: "keep one of those similar (8)",
+    8: "keep one of similar ones (8)",
 }
 """What becomes of patches that look alike, by the largest distance of their hashes."""
 

@@ -72,13 +72,13 @@ class SamplesRow(Row):
         self.choice = ComboBox(
             choices=lambda _: self._choices(),
             nullable=True,
-            tooltip="A CSV with a line for each image: its file name in the column source, and in "
-            "other columns what it is of, such as animal or treatment. A column split with train, "
-            "val or test is the split.",
+            tooltip="A table of what each image is of: a CSV with a line for each, its file name "
+            "in the column source, and other columns such as animal or treatment. A column "
+            "split with train, val or test is the split.",
         )
         self.choice.changed.connect(self._on_choice)  # before the form hears of it
         self.ask = small_button("…", "Choose a samples sheet; again, if it has changed.", width=28)
-        super().__init__([self.choice, self.ask], label="Samples sheet")
+        super().__init__([self.choice, self.ask], label="Samples sheet (CSV)")
         self.ask.changed.connect(self._ask)
         self.reading.returned.connect(self._on_read)
         self.reading.failed.connect(self._on_failed)
@@ -180,7 +180,9 @@ class SplitSection(Section):
         )
         self._folds_of_plan = 0
         self.folds = ComboBox(
-            label="Folds", choices=self._fold_choices, tooltip=description(Split, "folds")
+            label="Cross-validation",
+            choices=self._fold_choices,
+            tooltip=f"{description(Split, 'folds')} It takes the place of Validation %.",
         )
         self.by = ComboBox(
             label="Split by",
@@ -197,7 +199,7 @@ class SplitSection(Section):
             value=0,
             min=0,
             max=MAX_INT,
-            label="Seed",
+            label="Random seed",
             tooltip="Another number puts other patches into validation and test; the same number "
             "gives the same split again.",
         )
@@ -316,7 +318,7 @@ class SplitSection(Section):
 
     def _fold_choices(self, _: object) -> list[tuple[str, int]]:
         numbers = sorted({*range(2, _MOST_FOLDS + 1), self._folds_of_plan} - {0})
-        return [("none", 0), *((str(n), n) for n in numbers)]
+        return [("none", 0), *((f"{n} folds", n) for n in numbers)]
 
     def _on_by(self, by: str) -> None:
         self._chosen_by = by

@@ -125,8 +125,10 @@ class StrategySection(Section):
         )
         self.classes = LineEdit(
             value="foreground=0.5,background=0.5",
-            tooltip="How many patches are drawn for each class, relative to the others. "
-            f"{description(Balanced, 'classes')}",
+            tooltip="How many patches are drawn around pixels of each class, relative to the "
+            "others: mito=0.5,background=0.5 is one half each. A class is one of the "
+            "annotations, or a value of the labels, as in 3=0.5,0=0.5; background is what is "
+            "in none, foreground all else.",
         )
         self._known_classes: tuple[str, ...] = ()
         self._image: Path | None = None
@@ -152,8 +154,9 @@ class StrategySection(Section):
             value=0,
             min=0,
             max=MAX_INT,
-            label="Seed",
-            tooltip=f"{description(Random, 'seed')} The same seed gives the same patches.",
+            label="Random seed",
+            tooltip="Another number draws other patches; the same number draws the same ones "
+            "again.",
         )
 
     def _make_click_fields(self) -> None:

@@ -18,6 +18,7 @@ from qtpy.QtGui import (
 )
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from napari_patchset.patching.filters.measurements import limit_words
 from napari_patchset.plugin.metric_histogram import MARKS, MetricHistogram
 from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
@@ -26,10 +27,10 @@ Limits = Mapping[str, float | str]
 """The limits of a filter, "above" and "below"."""
 
 _TIP = (
-    "How many patches of this scene have which value. Drag the line to move the limit, or click "
-    "p10 or Otsu. Keys: arrows (with Shift faster), Home, End; P for p10, O for Otsu."
+    "How many patches of this scene have which value. Drag the line to move the limit, or click a "
+    "mark: lowest 10 % (p10), or automatic (otsu), which separates two groups best, such as "
+    "background and structures. Keys: arrows (with Shift faster), Home, End; P and O for the marks."
 )
-_LABELS = {"otsu": "Otsu"}
 _STEP = 0.01
 _KEY_STEPS = {Qt.Key.Key_Left: -_STEP, Qt.Key.Key_Right: _STEP}
 _KEY_ENDS = {Qt.Key.Key_Home: 0.0, Qt.Key.Key_End: 1.0}
@@ -115,7 +116,7 @@ class ThresholdHistogram(QWidget):
         places = {mark: where[0] for mark in MARKS if (where := histogram.places(mark))}
         rects, end = dict[str, QRectF](), 0.0
         for mark in sorted(places, key=lambda mark: places[mark]):
-            width = metrics.horizontalAdvance(_label(mark)) + 6
+            width = metrics.horizontalAdvance(limit_words(mark)) + 6
             left = max(end, min(self._x(places[mark]) - width / 2, self.width() - width))
             rects[mark] = QRectF(left, 0, width, metrics.height())
             end = left + width
@@ -183,7 +184,7 @@ class ThresholdHistogram(QWidget):
             font = painter.font()
             font.setUnderline(is_set)
             painter.setFont(font)
-            painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, _label(mark))
+            painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, limit_words(mark))
             for channel, place in zip(histogram.channels, histogram.places(mark), strict=False):
                 own = text if is_one else QColor(self._colors.get(channel, text.name()))
                 painter.setPen(QPen(_faint(own, 200), 1, Qt.PenStyle.DotLine))
@@ -291,10 +292,6 @@ class ThresholdHistogram(QWidget):
 
 _HANDLE = ((-4, 0), (4, 0), (0, 6))
 """Corners of the triangle at the top of a line."""
-
-
-def _label(mark: str) -> str:
-    return _LABELS.get(mark, mark)
 
 
 def _faint(color: QColor, alpha: int) -> QColor:

@@ -220,8 +220,8 @@ class PlaneAxes:
         axes = check_axes_override(axes, self.axes, self.shape, name)
         if (axes.index("Y"), axes.index("X")) != (self.axes.index("Y"), self.axes.index("X")):
             raise ArgumentError(
-                f"{name}: its pages are {self.axes}, so axes like {axes} can't be; Y and X must "
-                "keep their places."
+                f"{name}: its pages are {self.axes}, so that its axes can't be {axes}; Y and X "
+                "must keep their places."
             )
         return replace(self, axes=axes)
 

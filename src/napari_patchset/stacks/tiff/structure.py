@@ -10,7 +10,10 @@ from tifffile import TIFF, TiffFormat
 
 from napari_patchset.errors import UnreadableFileError
 
-USE_FROM_TIFF = "If you know the axes of its pages, read it with InMemoryImageStack.from_tiff."
+USE_FROM_TIFF = (
+    "Write it again as an OME-TIFF; in Python, InMemoryImageStack.from_tiff reads it with axes "
+    "that you name."
+)
 
 _BUFFER_BYTES = 2**16
 """Of one read: writers put many directories close to each other."""

@@ -1,0 +1,217 @@
+"""What the pages say in words is true: labels, options, names, numbers, messages, output.
+
+`test_readme.py` runs their code.
+"""
+
+import json
+import re
+import tomllib
+from colorsys import rgb_to_hls
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import typer
+from hypothesis import settings
+
+import napari_patchset
+from napari_patchset import Tiled
+from napari_patchset.annotations.polygons import MAX_CLASSES
+from napari_patchset.cli.app import COMMANDS, app
+from napari_patchset.cli.settings import SETTINGS
+from napari_patchset.exporting.plans.options import format_bytes
+from napari_patchset.jobs.executors import DEFAULT_MEMORY
+from napari_patchset.patching import duplicates
+from napari_patchset.patching.filters.measurements import limit_words
+from napari_patchset.patching.filters.patch_filters import FILTERS
+from napari_patchset.patching.strategies import STRATEGIES
+from napari_patchset.patchset.layout import SHARD_BYTES
+from napari_patchset.patchset.writers import FORMATS
+from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
+from napari_patchset.stacks.retrying import N_ATTEMPTS
+from napari_patchset.stacks.zarr.chunks import _MAX_FINGERPRINTED
+from napari_patchset.stacks.zarr.remote import MAX_REQUESTS
+from napari_patchset.stitching import stitched_image
+from napari_patchset.stitching.blending import BLENDS
+from napari_patchset.training.lazy import DEFAULT_CACHE
+from support.documents import REPOSITORY, blocks
+from support.strategy_makers import source
+from test_words import PAGES, texts
+
+PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+CONTRIBUTIONS = (REPOSITORY / "src" / "napari_patchset" / "napari.yaml").read_text("utf-8")
+
+OF_NAPARI = {"File", "Plugins", "Open Sample", "Open Files as Stack", "Choose reader"}
+OF_NAPARI |= {"Install/Uninstall Plugins"}
+OF_QUPATH = {"Export objects as GeoJSON", "Export as FeatureCollection"}
+OF_OTHER_PROGRAMS = {"--array", "--forcerun", "--help"}
+OF_OTHER_LIBRARIES = {"BoundedStack", "DataLoader", "ImageStackLoading", "MiB", "RawData"}
+OF_OTHER_LIBRARIES |= {"TileExporter"}
+MIB = 2**20
+
+
+def page(name: str) -> str:
+    """Return the prose of a page on one line, without its code blocks."""
+    path = REPOSITORY / name if name == "README.md" else REPOSITORY / "docs" / f"{name}.md"
+    return " ".join(re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.S | re.M).split())
+
+
+def prose(path: Path) -> str:
+    return re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def program_texts() -> set[str]:
+    """Return all strings of the program."""
+    modules = (REPOSITORY / "src").rglob("*.py")
+    return {text for module in modules for _, text in texts(module, words=True)}
+
+
+def test_every_label_in_italics_is_in_the_window() -> None:
+    strings = program_texts()
+    display = re.findall(r"(?:title|display_name): (.+)", CONTRIBUTIONS)
+    known = {text.removesuffix(":").rstrip("…") for text in strings} | OF_NAPARI | OF_QUPATH
+    known |= {*display, *(f"{each} (Patchset)" for each in display), limit_words("p10"), ""}
+    known |= {text.partition(":")[0] for text in strings}  # "tiled: a regular grid"
+    found = list[str]()
+    for path in PAGES:
+        text = re.sub(r"`[^`]*`|\]\([^)]*\)", "", prose(path))
+        for label in re.findall(r"(?<![*\w])\*(?![*\s])([^*\n]+)\*(?!\*)", text):
+            if not label.endswith("."):  # the caption of a picture
+                found += [f"{path.name}: {part}" for part in label.split(" > ")]
+    unknown = [each for each in found if each.partition(": ")[2].rstrip("…") not in known]
+    assert unknown == []
+    assert len(found) > 60
+
+
+def test_every_option_in_a_page_is_one_of_the_command() -> None:
+    group = typer.main.get_command(app)
+    context = typer.Context(group)
+    commands = [group.get_command(context, name) for name in COMMANDS]  # type: ignore[attr-defined]
+    options = {
+        flag for each in commands for p in each.params for flag in (*p.opts, *p.secondary_opts)
+    }
+    for path in (*PAGES, REPOSITORY / "CHANGELOG.md"):
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", prose(path)))
+        assert named <= options | OF_OTHER_PROGRAMS, path.name
+
+
+def test_every_class_in_a_page_is_public() -> None:
+    for path in (*PAGES, REPOSITORY / "CHANGELOG.md"):
+        code = " ".join(re.findall(r"`([^`]+)`", prose(path)))
+        named = set(re.findall(r"(?<![\w.\"'/])[A-Z][a-z]+(?:[A-Z][a-zA-Z]+|(?=\())", code))
+        assert named <= {*napari_patchset.__all__, *OF_OTHER_LIBRARIES}, path.name
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [
+        ("annotations", f"An image has at most {MAX_CLASSES} classes."),
+        ("cluster", f"`--memory` ({format_bytes(DEFAULT_MEMORY)})"),
+        ("cluster", f"A job owns whole shards of {SHARD_BYTES // MIB} MiB"),
+        ("cluster", f"after {('no', 'one', 'two', 'three', 'four', 'five')[N_ATTEMPTS]} attempts"),
+        ("patching", f"the largest distance of two hashes, 0 to {duplicates.MAX_DISTANCE} bits"),
+        ("patching", f"look alike (a distance up to {duplicates.ALIKE})"),
+        ("patchset-format", f"as many patches as fit into {SHARD_BYTES // MIB} MiB"),
+        ("performance", f"within `--memory` ({DEFAULT_MEMORY // MIB} MiB)"),
+        ("performance", f"Up to {MAX_REQUESTS} requests overlap"),
+        ("performance", f"The key is sampled from at most {_MAX_FINGERPRINTED} chunks"),
+        ("stitching", f"a few shards of {stitched_image.SHARD_BYTES // MIB} MiB"),
+        ("training", f"`cache={DEFAULT_CACHE // MIB} MiB`"),
+    ],
+)
+def test_a_number_is_that_of_the_program(name: str, statement: str) -> None:
+    assert statement in page(name)
+
+
+@pytest.mark.gui
+def test_a_number_is_that_of_the_window() -> None:
+    from napari_patchset.plugin.canvas.annotations import MAX_SHAPES
+    from napari_patchset.plugin.canvas.summary import MULTIPLE
+
+    assert f"a file of more than {MAX_SHAPES} is used, but not drawn" in page("annotations")
+    assert f"tells you when a size is not a multiple of {MULTIPLE}" in page("choosing")
+
+
+def test_every_kind_is_described() -> None:
+    described = page("patching")
+    assert all(f"- **{kind.capitalize()}** " in described for kind in STRATEGIES)
+    assert all(f"| `{blend}` |" in page("stitching") for blend in BLENDS)
+    assert all(f"| `{each}` |" in page("patchset-format") for each in FORMATS)
+    of_classes = {"share"}  # which the page of annotations describes
+    for kind, model in FILTERS.items():
+        assert kind in of_classes or f"| `{kind}` | {model.word or kind} |" in described
+
+
+def test_the_colours_of_patches_have_the_names_of_the_pages() -> None:
+    def hue(category: PatchCategory) -> float:
+        rgb = [int(CATEGORY_COLORS[category][i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        return 360 * rgb_to_hls(*rgb)[0]
+
+    assert "Training patches are yellow, validation patches blue; the red ones" in page("README.md")
+    assert "draws test patches in violet" in page("patching")
+    assert 45 < hue(PatchCategory.TRAIN) < 65
+    assert 180 < hue(PatchCategory.VAL) < 250
+    assert 255 < hue(PatchCategory.TEST) < 320
+    assert not 15 < hue(PatchCategory.REJECTED) < 345
+
+
+def test_the_versions_and_examples_of_the_tests_are_those_of_the_pages() -> None:
+    contributing = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+    local, ci = (settings.get_profile(name).max_examples for name in ("local", "ci"))
+    assert f"Hypothesis tries {local} examples, and {ci} in CI" in contributing
+    (careamics,) = re.findall(
+        r'"careamics==([\d.]+)"', (REPOSITORY / "noxfile.py").read_text("utf-8")
+    )
+    assert f"CAREamics ({careamics})" in page("frameworks")
+
+
+def test_python_and_extras_are_those_of_the_package() -> None:
+    versions = re.findall(r"Python :: (3\.\d+)", "\n".join(PYPROJECT["project"]["classifiers"]))
+    assert f"Python {versions[0]} to {versions[-1]}:" in page("README.md")
+    extras = set(PYPROJECT["project"]["optional-dependencies"])
+    assert extras == {"napari", "remote", "distributed"}
+    assert all(f"`{extra}`" in page("README.md") for extra in extras - {"napari"})
+    assert (
+        set(re.findall(r"pip install '(?:\.|napari-patchset)\[(\w+)\]'", page("cluster"))) <= extras
+    )
+
+
+def test_the_settings_are_those_of_the_page(run: Any, tmp_path: Path) -> None:
+    listed = re.search(r"may be set for all commands: (.+?)\. The command", page("cluster"))
+    assert listed is not None
+    names = {name.replace("-", "_") for name in re.findall(r"`--([a-z-]+)`", listed[1])}
+    assert names == set(SETTINGS)
+    (text,) = (text for kind, _, text in blocks(REPOSITORY / "docs/cluster.md") if kind == "toml")
+    file = tmp_path / "shown.toml"
+    file.write_text(text.replace("/scratch/", ""), "utf-8")
+    code, _, err = run("export", "none.czi", "--out", "a.patches.zarr", "--config", str(file))
+    assert code == 1
+    assert "none.czi" in err  # it is the file that is missing; the settings are taken
+
+
+def test_the_event_that_is_shown_is_one_of_the_schema() -> None:
+    (text,) = (text for kind, _, text in blocks(REPOSITORY / "docs/cluster.md") if kind == "json")
+    schema = json.loads((REPOSITORY / "docs/events.schema.json").read_text("utf-8"))
+    shown = json.loads(text)
+    jsonschema.validate(shown, schema)
+    assert Path(shown["path"]).is_absolute()
+
+
+def test_what_messages_are_quoted_as_is_in_the_program() -> None:
+    strings = "\n".join(program_texts())
+    quoted = re.findall(r'"([^"`]+ [^"`]+)"', re.sub(r"`[^`]*`", "", page("messages")))
+    assert len(quoted) >= 3
+    assert [each for each in quoted if each not in strings] == []
+
+
+def test_sizes_in_the_advice_are_as_computed() -> None:
+    plain, half = (
+        len(Tiled(size=(64, 64), overlap=(o, o)).plan([source(1, 1, 2048, 2048)])) for o in (0, 32)
+    )
+    assert 3.8 < half / plain < 4
+    assert "nearly four times as many" in page("choosing")
+    assert 50 * 27 == 1350
+    assert "27 planes give 1 350 patches" in page("choosing")
+    assert pytest.approx(64 * 0.1) == 8 * 0.8
+    assert "8 x 64 x 64 at steps of 0.8 µm and pixels of 0.1 µm is a cube" in page("choosing")
