@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
 from napari_patchset.source import PixelSize, Rect, pixel_ratio
-from napari_patchset.stacks import area_average, resampled
+from napari_patchset.stacks import resampled
 from napari_patchset.stacks.memory import InMemoryImageStack
 from napari_patchset.stacks.metadata import Channel, ImageMetadata, describe
 from napari_patchset.stacks.protocol import ImageStack
@@ -261,6 +261,6 @@ def test_rows_are_averaged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
     source = stack_of(noise("uint16", (90, 70), 7), "YX", 0.3)
     for wanted in (0.6, 0.7):
         expected = whole(ResampledStack(source, square(wanted)))
-        monkeypatch.setattr(area_average, "_ROWS", 7)
+        monkeypatch.setattr(resampled, "_ROWS", 7)
         np.testing.assert_array_equal(whole(ResampledStack(source, square(wanted))), expected)
         monkeypatch.undo()

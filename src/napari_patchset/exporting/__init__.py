@@ -10,7 +10,7 @@ candidates (`reading.candidates`), and both are frozen (`writing.frozen_plan`) i
 NAME.partial (`writing.workdir`). Candidates are measured (`writing.metrics`) and selected
 (`writing.selection`), their shards written (`writing.shard_writer`), and the set is completed
 (`writing.finalize`). `estimate` and `status` tell how large and how far that is,
-`reading.failures` what happens to sources that can't be read, `reading.planned_files` which files
+`reading.failures` what happens to sources that can't be read, `reading.open_images` which files
 have changed since.
 
 How a pixel gets from a file to a shard:

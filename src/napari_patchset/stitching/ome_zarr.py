@@ -21,8 +21,7 @@ from zarr.codecs import BloscCodec
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.sharding import CODECS, Codec, CodecName, encode_index
 from napari_patchset.stitching.blending import Box
-from napari_patchset.stitching.source_records import SourceRecord
-from napari_patchset.stitching.stitched_image import FrameBox, StitchedImage
+from napari_patchset.stitching.stitched_image import FrameBox, SourceRecord, StitchedImage
 
 LABELS = "classes"
 """Name of the label image whose pixels are the channel with the highest prediction."""

@@ -28,13 +28,13 @@ from napari_patchset.stitching.blending import Blend, check_blend
 from napari_patchset.stitching.full_resolution import FullSize, Interpolation
 from napari_patchset.stitching.image_writer import ImageWriter, planned_pyramids, stitch_shards
 from napari_patchset.stitching.predictions import Predictions, check_alike, open_predictions
-from napari_patchset.stitching.source_records import read_full_sizes, read_records
 from napari_patchset.stitching.stitch_folder import (
     SUFFIX,
     PredictionFile,
     StitchFolder,
     StitchPlan,
 )
+from napari_patchset.stitching.stitched_image import read_full_sizes, read_records
 
 PredictionPaths = str | Path | Mapping[str, str | Path]
 """Predictions of the only split, or of each split that has some."""

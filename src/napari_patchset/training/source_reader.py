@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.exporting.reading.open_images import OpenImages
-from napari_patchset.exporting.reading.planned_files import PlannedFiles
+from napari_patchset.exporting.reading.open_images import OpenImages, PlannedFiles
 from napari_patchset.exporting.reading.tile_reader import TileReader
 from napari_patchset.exporting.reading.tiles import Batches
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan

@@ -23,7 +23,7 @@ from napari_patchset.exporting.reading.class_images import (
     classes_of,
 )
 from napari_patchset.exporting.reading.failures import Failure, SourcesFailed, may_be_skipped
-from napari_patchset.exporting.reading.planned_files import PlannedFiles, find_stat
+from napari_patchset.exporting.reading.open_images import PlannedFiles, find_stat
 from napari_patchset.exporting.reading.sources import (
     SourceDescriber,
     check_agreement,

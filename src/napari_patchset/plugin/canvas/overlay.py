@@ -21,11 +21,11 @@ from napari_patchset.plugin.canvas.plane_grid import PlaneGrid
 from napari_patchset.plugin.layers.viewer_images import plane_space, view_of
 from napari_patchset.plugin.napari_compat import camera, canvas_resized
 from napari_patchset.plugin.worker import single_shot_timer
-from napari_patchset.preview.highlight import highlight_mesh
 from napari_patchset.preview.image import rgb
 from napari_patchset.preview.outlines import (
     PlanePatches,
     Point,
+    highlight_mesh,
     hull_segments,
     outline_segments,
     volume_segments,

@@ -18,8 +18,7 @@ from napari_patchset.plugin.napari_compat import (
     move_mesh,
     set_mesh,
 )
-from napari_patchset.preview.highlight import Mesh
-from napari_patchset.preview.outlines import halo
+from napari_patchset.preview.outlines import Mesh, halo
 from napari_patchset.preview.raster import PatchRaster
 
 GRID_NAME = "Patch grid"
