@@ -12,7 +12,9 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from napari_patchset.annotations.features import ClassLabel
-from napari_patchset.cli.report import EVENTS, VERSION, WorkState
+from napari_patchset.cli.events import EVENTS
+from napari_patchset.cli.report import VERSION
+from napari_patchset.jobs.status import WorkStatus
 from napari_patchset.patchset.manifest import ArrayEntry, Manifest
 from napari_patchset.patchset.statistics import ChannelStatistics
 from napari_patchset.source import PixelSize, SourceInfo
@@ -45,7 +47,7 @@ def events_schema() -> dict[str, Any]:
     """Return the schema of a line that `--json` prints."""
     _, parts = TypeAdapter.json_schemas([(e, "serialization", TypeAdapter(e)) for e in EVENTS])
     made = parts["$defs"]
-    for part in (*EVENTS, WorkState):
+    for part in (*EVENTS, WorkStatus):
         _describe(made[part.__name__], part)
     _tidy(made)
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}

@@ -5,7 +5,7 @@ It is read from the folder of the work, and changes nothing there.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,40 +18,56 @@ State = Literal["complete", "running", "unfinished"]
 
 @dataclass(frozen=True)
 class WorkStatus:
-    """The state of an export or a stitching."""
+    """The state of an export or a stitching.
+
+    Attributes
+    ----------
+    kind : str
+        `export` or `stitching`.
+    path, folder : str
+        The patch set, or the stitched image, and its folder while it is unfinished.
+    state : str
+        Whether it is `complete`, a process writes it (`running`), or none does (`unfinished`).
+    stage : str
+        The step that comes next: `plan`, `score`, `write`, `finalize`; `stitch`, `levels`; `done`.
+    next : str
+        The command that goes on; empty if nothing is left, or another process does it.
+    error : str
+        What ended the work last; empty if nothing did.
+    bytes : int
+        Size of all files on disk.
+    changed : str
+        When a file was written last, UTC, ISO 8601.
+    candidates, scored : int
+        Number of candidates, and of those that are measured.
+    patches, written : int
+        Number of patches, and of those that are written; all candidates, as long as filters are not
+        applied.
+    shards, missing_shards : int
+        Number of shards of all arrays, or levels, and of those that are not written.
+    skipped : tuple of str
+        Sources that can't be read, and why.
+    missing_jobs : dict of str to list of int
+        With --of: the jobs of `score` and `write` that have work left.
+    """
 
     kind: str
-    """The work: "export" or "stitching"."""
     path: str
-    """The result: a patch set, or an OME-Zarr."""
     folder: str
-    """NAME.partial."""
     state: State
-    """Whether the result is complete, a process writes it, or none does."""
     stage: str
-    """The step that comes next: plan, score, write, finalize; stitch, levels; or done."""
-    next: str = ""
-    """The command that goes on; "" if nothing is left, or another process does it."""
-    error: str = ""
-    """What ended the work last."""
-    bytes: int = 0
-    """Size of all files on disk."""
-    changed: str = ""
-    """When a file was written last, UTC, ISO 8601."""
-    candidates: int = 0
-    scored: int = 0
-    """How many of the candidates."""
-    patches: int = 0
-    """All candidates, as long as filters are not applied."""
-    written: int = 0
-    """How many of the patches."""
-    shards: int = 0
-    """Of all arrays, or levels."""
-    missing_shards: int = 0
-    skipped: tuple[str, ...] = ()
-    """Sources that can't be read, and why."""
-    missing_jobs: dict[str, list[int]] = field(default_factory=dict)
-    """Jobs that have work left, of `score` and `write`, for a number of jobs."""
+    next: str
+    error: str
+    bytes: int
+    changed: str
+    candidates: int
+    scored: int
+    patches: int
+    written: int
+    shards: int
+    missing_shards: int
+    skipped: tuple[str, ...]
+    missing_jobs: dict[str, list[int]]
 
 
 def work_status(folder: JobFolder[Any], result: Path) -> WorkStatus:
@@ -71,6 +87,14 @@ def work_status(folder: JobFolder[Any], result: Path) -> WorkStatus:
         error=folder.last_error,
         bytes=nbytes,
         changed=changed,
+        candidates=0,
+        scored=0,
+        patches=0,
+        written=0,
+        shards=0,
+        missing_shards=0,
+        skipped=(),
+        missing_jobs={},
     )
 
 
