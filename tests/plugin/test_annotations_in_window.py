@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication, QComboBox, QLineEdit
 
 from napari_patchset import PatchSet
 from napari_patchset.plugin.canvas import annotations as control
+from napari_patchset.plugin.canvas import drawn_outlines
 from napari_patchset.plugin.layers.outlines import CLASS, label_values
 from napari_patchset.plugin.layers.patch_set import patch_set_layers
 from support.czi_maker import MakeCzi, SceneSpec
@@ -257,7 +258,7 @@ def test_outlines_without_an_image_and_damaged_ones_are_told(
 def test_more_outlines_than_can_be_drawn_are_used_all_the_same(
     window: Window, czi: MakeCzi, outlines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "MAX_SHAPES", 1)
+    monkeypatch.setattr(drawn_outlines, "MAX_SHAPES", 1)
     window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
     window.type_size(8, 8)
     drop(window, outlines)

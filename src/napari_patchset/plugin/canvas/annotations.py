@@ -2,14 +2,13 @@
 
 A file is read in the background and becomes a layer over the shown scene, unless it has too many
 outlines. A plan names files: that which a layer shows, or, once it was changed by hand, one that is
-written with its outlines.
+written with its outlines (`drawn_outlines`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, ref
+from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels, Shapes
 from napari.utils.notifications import show_error
@@ -17,75 +16,45 @@ from napari.viewer import Viewer
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from napari_patchset.annotations.features import Annotations
 from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.image_refs import AnnotationsRef, ImageRef, SourceRef
-from napari_patchset.exporting.reading.class_images import annotations_in_steps
 from napari_patchset.exporting.reading.steps import Step
+from napari_patchset.plugin.canvas.drawn_outlines import (
+    DrawnOutlines,
+    Key,
+    ReadOutlines,
+    read_outlines,
+)
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_outlines, message, notifying
 from napari_patchset.plugin.form.annotations import AnnotationsSection, ClassInfo
-from napari_patchset.plugin.history import GONE, Edit
+from napari_patchset.plugin.history import Edit
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.layers.outlines import (
-    Drawing,
     ImageSpace,
     add_class,
     class_names,
     classes_of,
     draw_next_with,
     draw_with,
-    file_of,
     label_values,
     make_layer,
-    outlines_text,
     remove_class,
     rename_class,
     set_classes,
     with_colors,
 )
-from napari_patchset.plugin.layers.plan_layers import write_outlines
 from napari_patchset.plugin.layers.viewer_images import SceneLayers
-from napari_patchset.plugin.napari_compat import drop_orphans, is_being_drawn
+from napari_patchset.plugin.napari_compat import drop_orphans
 from napari_patchset.plugin.overrides import image_path
 from napari_patchset.plugin.worker import Worker, single_shot_timer
-from napari_patchset.source import SceneId
 
-MAX_SHAPES = 2000
-"""Most outlines that are drawn: napari takes about a millisecond for each."""
+if TYPE_CHECKING:
+    from napari_patchset.annotations.features import Annotations
 
 OUTLINES_NAME = "Outlines"
 _NO_IMAGE = "Open the image that the outlines belong to first, then drop them on it."
 _HOW_TO_DRAW = "Drag around a structure. The layer's controls have other tools."
-
-Key = tuple[Path, SceneId | None]
-"""An image in the window, and a scene of it."""
-
-
-class _Read(NamedTuple):
-    """A file that was read, and a layer of its outlines, None for too many."""
-
-    key: Key
-    path: str
-    annotations: Annotations
-    layer: Shapes | None
-
-
-def _read(path: str, key: Key, space: ImageSpace) -> Generator[Step, None, _Read]:
-    """Read a file of outlines, and yield how many bytes of it are read, and of all."""
-    annotations = yield from annotations_in_steps(path, lambda: None)
-    layer = None
-    if len(annotations) <= MAX_SHAPES:
-        layer = make_layer(Path(path).name, space, annotations, Path(path))
-    return _Read(key, path, annotations, layer)
-
-
-class _Written:
-    """The file that stands for the outlines of a layer, until these change."""
-
-    def __init__(self) -> None:
-        self.path: Path | None = None
-        self.space: object = None
 
 
 class AnnotationControl:
@@ -126,15 +95,16 @@ class AnnotationControl:
         self._spaces: dict[Key, ImageSpace] = {}
         self._known: dict[str, Annotations] = {}
         self._tried: set[tuple[Key, str]] = set()
-        self._written: WeakKeyDictionary[Shapes, _Written] = WeakKeyDictionary()
-        self._drawings: WeakKeyDictionary[Shapes, Drawing] = WeakKeyDictionary()
-        """What was drawn in each layer when it was last looked at."""
+        self._drawn = DrawnOutlines(viewer)
         self._key: Key | None = None
         self._away: list[Shapes] = []
         """Outlines of scenes that are not shown now."""
         self.reading = Worker()
-        # napari reports a shape before its features.
         self.soon = single_shot_timer(parent, self._on_drawn)
+        self._drawn.edited.connect(self._on_edited)
+        self._drawn.mode_changed.connect(self._keep_class)
+        self._drawn.redrawn.connect(self._on_redrawn)
+        self._drawn.done.connect(self.done.emit)
         section.outlines.changed.connect(self._choose)
         section.drawing_wanted.connect(self._draw)
         section.file_wanted.connect(self._ask)
@@ -168,10 +138,7 @@ class AnnotationControl:
     def release(self) -> None:
         """Disconnect from the layers, and release them."""
         self.soon.stop()
-        for layer in list(self._written):
-            for event in _events(layer):
-                event.disconnect(self._on_edited)
-            layer.events.mode.disconnect(self._keep_class)
+        self._drawn.release()
         self._chosen, self._away = {}, []
 
     def refresh(self) -> None:
@@ -185,7 +152,8 @@ class AnnotationControl:
         key = self._turn_to(shown)
         layers = [layer for layer in self._viewer.layers if _is_annotation(layer)]
         for layer in layers:
-            self._follow(layer)
+            if isinstance(layer, Shapes):
+                self._drawn.follow(layer)
         chosen = self._chosen.get(key)
         if isinstance(chosen, Shapes | Labels) and chosen not in layers:
             chosen = None
@@ -229,19 +197,11 @@ class AnnotationControl:
         """Return the file, or the layer, that a plan names as the annotations of a scene."""
         chosen, space = self._chosen[key], self._spaces.get(key)
         if isinstance(chosen, Shapes) and space is not None:
-            return AnnotationsRef(path=str(self._file(chosen, space)))
+            return AnnotationsRef(path=str(self._drawn.file(chosen, space)))
         if isinstance(chosen, Labels):
             classes = tuple(label_values(chosen).items())
             return AnnotationsRef(path=str(register_layer(chosen)), classes=classes)
         return chosen if isinstance(chosen, AnnotationsRef) else None
-
-    def _file(self, layer: Shapes, space: ImageSpace) -> Path:
-        written = self._written.setdefault(layer, _Written())
-        if written.path is None or written.space != space.place:
-            text = outlines_text(layer, space)
-            written.path = file_of(layer, text) or write_outlines(layer.name, text)
-            written.space = space.place
-        return written.path
 
     def put_away(self) -> None:
         """Take the outlines away with the scene that they lie on, until it is shown again."""
@@ -268,55 +228,32 @@ class AnnotationControl:
                 self._viewer.layers.selection.active = active
         return key
 
-    def _follow(self, layer: Shapes | Labels) -> None:
-        """Notice shapes that are drawn, and classes that are changed; once for each layer."""
-        if isinstance(layer, Shapes) and layer not in self._written:
-            self._written[layer], self._drawings[layer] = _Written(), Drawing.of(layer)
-            for event in _events(layer):
-                event.connect(self._on_edited)
-            layer.events.mode.connect(self._keep_class)
-
-    def _on_edited(self, event: Any) -> None:
-        self._written.setdefault(event.source, _Written()).path = None
+    def _on_edited(self) -> None:
         self.soon.start()
 
     def _on_drawn(self) -> None:
         if (layer := self._layer) is not None:
             drop_orphans(layer)
-        self._look_for_changes()
+        self._drawn.look_for_changes()
         if self._key is not None:
             self._show_classes()
             self.changed.emit()
 
-    def _look_for_changes(self) -> None:
-        for layer, before in list(self._drawings.items()):
-            if not is_being_drawn(layer) and (now := Drawing.of(layer)) != before:
-                self._drawings[layer] = now
-                self.done.emit(self._edit_of(ref(layer), before))
+    def _on_redrawn(self, layer: Shapes) -> None:
+        if layer is self._layer:
+            self._on_classes(layer)
+            if (name := self._section.current) is not None:
+                self._draw_with(name)
 
-    def _edit_of(self, known: "ref[Shapes]", before: Drawing) -> Edit:
-        """Return the edit that has changed what a layer showed before."""
-
-        def get() -> Drawing | None:
-            layer = known()
-            return GONE if layer is None or layer not in self._viewer.layers else Drawing.of(layer)
-
-        def draw(drawing: Drawing) -> None:
-            if (layer := known()) is not None:
-                drawing.draw(layer)
-                self._drawings[layer] = Drawing.of(layer)  # no change by hand
-                if layer is self._layer:
-                    self._on_classes(layer)
-                    if (name := self._section.current) is not None:
-                        self._draw_with(name)
-
-        return Edit("what was drawn", get, draw, before)
+    @property
+    def _choice(self) -> Any:
+        """The annotations of the shown scene."""
+        return None if self._key is None else self._chosen.get(self._key)
 
     @property
     def _layer(self) -> Shapes | None:
         """The layer whose shapes are the annotations of the shown scene."""
-        chosen = None if self._key is None else self._chosen.get(self._key)
-        return chosen if isinstance(chosen, Shapes) else None
+        return self._choice if isinstance(self._choice, Shapes) else None
 
     def _choose(self, chosen: Any) -> None:
         if self._key is not None:
@@ -340,26 +277,17 @@ class AnnotationControl:
         if is_geojson(ref.path) and (key, ref.path) not in self._tried:
             self._tried.add((key, ref.path))
             self._section.show_note(f"Reading {Path(ref.path).name}…")
-            self.reading.run(_read, ref.path, key, self._spaces[key])
+            self.reading.run(read_outlines, ref.path, key, self._spaces[key])
 
     def _on_progress(self, step: Step) -> None:
         self._section.show_note(f"Reading the outlines… {step.done / max(1, step.total):.0%}")
 
-    def _on_read(self, read: _Read) -> None:
+    def _on_read(self, read: ReadOutlines) -> None:
         self._known[read.path] = read.annotations
-        space = self._spaces[read.key]
-        sizes = dict(zip(space.axes, space.shape, strict=True))
-        outside = read.annotations.outside(
-            sizes["X"], sizes["Y"], sizes.get("Z", 1), sizes.get("T", 1)
-        )
-        notes = [*read.annotations.notes, *outside]
-        if read.layer is None:
-            notes.insert(
-                0, f"{len(read.annotations):,} outlines are too many to draw; they are used"
-            )
-        else:
+        if read.layer is not None:
             self._chosen[read.key] = read.layer
             self._viewer.add_layer(read.layer)
+        notes = read.notes(self._spaces[read.key])
         self._section.show_note("\n".join(f"{note[:1].upper()}{note[1:]}." for note in notes))
         self.refresh()
         self.opened.emit()
@@ -378,8 +306,7 @@ class AnnotationControl:
     # Classes
 
     def _show_classes(self) -> None:
-        chosen = None if self._key is None else self._chosen.get(self._key)
-        classes = list[ClassInfo]()
+        chosen, classes = self._choice, list[ClassInfo]()
         if isinstance(chosen, Shapes):
             counts = Counter(class_names(chosen))
             classes = [ClassInfo(n, color, counts[n]) for n, color in classes_of(chosen).items()]
@@ -456,8 +383,8 @@ class AnnotationControl:
 
     def _on_classes(self, layer: Shapes) -> None:
         """List other classes, which belong to what is written of a layer."""
-        self._written.setdefault(layer, _Written()).path = None
-        self._look_for_changes()
+        self._drawn.forget_file(layer)
+        self._drawn.look_for_changes()
         self._show_classes()
         self.changed.emit()
 
@@ -467,11 +394,6 @@ def draws_labels(source: SourceRef) -> bool:
     labels, annotations = source.labels, source.annotations
     is_drawn = labels is not None and annotations is not None and labels.path == annotations.path
     return is_drawn and annotations is not None and is_geojson(annotations.path)
-
-
-def _events(layer: Shapes) -> Iterator[Any]:
-    """Yield the events after which a layer has other outlines, or another name."""
-    yield from (layer.events.data, layer.events.features, layer.events.name)
 
 
 def _is_annotation(layer: Any) -> bool:
