@@ -27,12 +27,11 @@ from napari_patchset.cli.parameters import (
     WorkerThreads,
     max_failures_from,
     memory_from,
-    option,
     plan_from,
     with_plan_options,
 )
 from napari_patchset.cli.report import REPORT
-from napari_patchset.cli.settings import RUNNING
+from napari_patchset.cli.settings import RUNNING, option
 from napari_patchset.cli.signals import resumable, until_interrupted
 from napari_patchset.errors import SOURCE_ERRORS, ExportError
 from napari_patchset.exporting.estimate import estimate_export

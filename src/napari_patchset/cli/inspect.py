@@ -15,11 +15,11 @@ from napari_patchset.cli.parameters import (
     SavedPlan,
     WorkerThreads,
     memory_from,
-    option,
     plan_from,
     with_plan_options,
 )
 from napari_patchset.cli.report import REPORT
+from napari_patchset.cli.settings import flag, option
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.command_line import make_plan
 from napari_patchset.exporting.plans.plan import ExportPlan
@@ -75,9 +75,7 @@ def geojson(
     out: Annotated[
         Path, option("Output", "FOLDER", "The folder to write to, a file for each source.")
     ],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files.", rich_help_panel="Output")
-    ] = False,
+    overwrite: Annotated[bool, flag("Output", "--overwrite", "Replace files.")] = False,
 ) -> None:
     """Write where the patches of a set lie, as GeoJSON for QuPath.
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from napari_patchset.cli.report import REPORT
-from napari_patchset.cli.settings import RUNNING
+from napari_patchset.cli.settings import RUNNING, flag, option
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.command_line import make_plan
 from napari_patchset.exporting.plans.options import OPTIONS, format_bytes, parse_bytes
@@ -26,11 +26,6 @@ from napari_patchset.patchset.layout import FOLDER_SUFFIX, SUFFIX
 from napari_patchset.source import is_remote, natural_key, split_source
 
 PANELS = ("", "Source", "Patches", "Filters", "Split", "Output", "Running")
-
-
-def option(panel: str, metavar: str, text: str, **more: Any) -> Any:
-    """Declare an option, its group in help, and its help."""
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=panel, **more)
 
 
 Files = Annotated[
@@ -54,11 +49,7 @@ Out = Annotated[
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option(
-        "--overwrite",
-        help="Replace a patch set, or an unfinished export, of that name.",
-        rich_help_panel="Output",
-    ),
+    flag("Output", "--overwrite", "Replace a patch set, or an unfinished export, of that name."),
 ]
 FilesFrom = Annotated[
     list[str] | None,
@@ -78,10 +69,10 @@ Places = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    typer.Option(
+    flag(
+        RUNNING,
         "--dry-run",
-        help="Report how many patches, how many bytes and how long it would be, and write nothing.",
-        rich_help_panel=RUNNING,
+        "Report how many patches, how many bytes and how long it would be, and write nothing.",
     ),
 ]
 Memory = Annotated[
@@ -105,10 +96,8 @@ Scheduler = Annotated[
 ]
 Strict = Annotated[
     bool,
-    typer.Option(
-        "--strict",
-        help="Skip no source: stop if one can't be read; the same command resumes.",
-        rich_help_panel=RUNNING,
+    flag(
+        RUNNING, "--strict", "Skip no source: stop if one can't be read; the same command resumes."
     ),
 ]
 MaxFailures = Annotated[
@@ -145,7 +134,7 @@ def with_plan_options(command: Callable[..., None]) -> Callable[..., None]:
             default=None,
             annotation=Annotated[
                 each.type | None,
-                typer.Option(each.flag, help=each.help_text, rich_help_panel=each.panel)
+                flag(each.panel, each.flag, each.help_text)
                 if each.type is bool
                 else option(
                     each.panel,

@@ -45,6 +45,17 @@ _VERBOSE, _SETTINGS_FILE = "napari_patchset.verbose", "napari_patchset.settings_
 logger = logging.getLogger("napari_patchset")
 
 
+def option(panel: str, metavar: str, text: str, **more: Any) -> Any:
+    """Declare an option, its group in help, and its help."""
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=panel, **more)
+
+
+def flag(panel: str, name: str, text: str, short: str = "", **more: Any) -> Any:
+    """Declare an option without a value, its group in help, its help, and perhaps a short name."""
+    names = (name, short) if short else (name,)
+    return typer.Option(*names, help=text, rich_help_panel=panel, **more)
+
+
 class _LogFile(logging.FileHandler):
     """A log whose disk may fill up: that is told once, and ends the log, not the command."""
 
@@ -196,46 +207,40 @@ def stop_logging() -> None:
 def _options(
     config: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Take settings from a TOML file (settings.toml in the user's configuration "
-            "folder).",
+        option(
+            RUNNING,
+            "FILE",
+            "Take settings from a TOML file (settings.toml in the user's configuration folder).",
             callback=_read_settings,
-            rich_help_panel=RUNNING,
             is_eager=True,
         ),
     ] = None,
     as_json: Annotated[
         bool,
-        typer.Option(
+        flag(
+            RUNNING,
             "--json",
-            help="Print JSON, one event a line.",
+            "Print JSON, one event a line.",
             callback=_set_json,
-            rich_help_panel=RUNNING,
             is_eager=True,
         ),
     ] = False,
     verbose: Annotated[
         int,
-        typer.Option(
+        flag(
+            RUNNING,
             "--verbose",
+            "Log what is done to standard error; twice for details.",
             "-v",
             count=True,
-            help="Log what is done to standard error; twice for details.",
             callback=_set_verbose,
             show_default=False,
-            rich_help_panel=RUNNING,
             is_eager=True,
         ),
     ] = 0,
     log_file: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Append the log to a file.",
-            callback=_start_logging,
-            rich_help_panel=RUNNING,
-        ),
+        option(RUNNING, "FILE", "Append the log to a file.", callback=_start_logging),
     ] = None,
 ) -> None:
     """Declare the options of every subcommand."""

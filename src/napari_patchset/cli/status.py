@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_patchset.cli.parameters import option
 from napari_patchset.cli.report import REPORT
-from napari_patchset.cli.settings import RUNNING
+from napari_patchset.cli.settings import RUNNING, flag, option
 from napari_patchset.exporting.status import export_status, find_workdir, unfinished_status
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import JobFolder, size_text
@@ -49,7 +48,7 @@ def clean(
     ] = Path(),
     yes: Annotated[
         bool,
-        typer.Option("--yes", "-y", help="Remove them without asking.", rich_help_panel=RUNNING),
+        flag(RUNNING, "--yes", "Remove them without asking.", "-y"),
     ] = False,
 ) -> None:
     """Remove unfinished exports and stitchings.

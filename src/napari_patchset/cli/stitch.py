@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from napari_patchset.channels import parse_channels
-from napari_patchset.cli.parameters import Memory, RunBy, Scheduler, Workers, memory_from, option
+from napari_patchset.cli.parameters import Memory, RunBy, Scheduler, Workers, memory_from
 from napari_patchset.cli.report import REPORT
+from napari_patchset.cli.settings import flag, option
 from napari_patchset.cli.signals import resumable, until_interrupted
 from napari_patchset.errors import ArgumentError
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
@@ -46,7 +47,7 @@ def stitch(
         str | None, option("Output", "NAMES", StitchOptions.help("channel_names"))
     ] = None,
     argmax: Annotated[
-        bool, typer.Option("--argmax", help=StitchOptions.help("argmax"), rich_help_panel="Output")
+        bool, flag("Output", "--argmax", StitchOptions.help("argmax"))
     ] = DEFAULTS.argmax,
     full_resolution: Annotated[
         Interpolation | None,
@@ -57,10 +58,8 @@ def stitch(
     ] = DEFAULTS.codec,
     overwrite: Annotated[
         bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace a stitched image, or an unfinished one, of that name.",
-            rich_help_panel="Output",
+        flag(
+            "Output", "--overwrite", "Replace a stitched image, or an unfinished one, of that name."
         ),
     ] = False,
     executor: RunBy = "threads",
