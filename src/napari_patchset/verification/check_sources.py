@@ -8,7 +8,7 @@ must give the candidates of the table.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from napari_patchset.exporting.reading.tiles import Batches
 from napari_patchset.exporting.writing.shard_writer import cast_exactly
 from napari_patchset.patching.grid import Draws, PatchSpec
 from napari_patchset.patching.regions import FileRegion
+from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.patchset.writers.zarr import checksums
 from napari_patchset.source import SourceInfo
@@ -34,6 +35,9 @@ from napari_patchset.stacks.classes import AnnotationStack
 from napari_patchset.verification.check_set import PixelCheck
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
 from napari_patchset.verification.recomputed import DrawnOutlines, DrawnTiles, PlainResampledStack
+
+Masks = dict[str, NDArray[np.bool_]]
+"""By class, the pixels of a patch that it covers."""
 
 
 class _Expected(NamedTuple):
@@ -215,44 +219,38 @@ class SourceCheck:
 
     def _check_shares(self, images: OpenImages, plan: ExportPlan, index: int) -> Iterator[Finding]:
         """Draw the annotations of a source in each patch, and compare with the table."""
-        stack, strategy = images[index, ANNOTATIONS].stack, plan.strategy
-        rows, names = self._candidates.rows_of(index).tolist(), self._set.class_names
-        recorded = {name: self._candidates.metrics.get(f"share_{name}") for name in names}
+        stack, names = images[index, ANNOTATIONS].stack, self._set.class_names
         outlines = None
         if isinstance(stack, AnnotationStack):
             outlines = DrawnOutlines(stack.annotations, stack.image)
-        for row in rows:
+        for row in self._candidates.rows_of(index).tolist():
             spec = self._candidates.grid[row]
-            if outlines is None:
-                patch = read_patch(stack, range(len(names)), spec, strategy.padding)
-                inside = [slice(n) for n in self._inside(spec, index)]
-                masks = {
-                    name: mask[tuple(inside)] > 0 for name, mask in zip(names, patch, strict=True)
-                }
+            size = self._inside(spec, index)
+            # A class that is not there covers nothing.
+            known = (*names, *plan.strategy.named_classes)
+            masks: Masks = dict.fromkeys(known, np.zeros(size, bool))
+            if outlines is not None:
+                masks |= outlines.masks(spec.sample, spec.start, spec.size)
             else:
-                masks = outlines.masks(spec.sample, spec.start, spec.size)
-            none = np.zeros(self._inside(spec, index), bool)
-            for name, shares in recorded.items():
-                share = float(masks.get(name, none).mean())
-                if shares is None or abs(share - shares[row]) > 1e-9:
-                    has = "absent" if shares is None else f"{shares[row]:.6g}"
-                    yield self._set.edited_table(
-                        f"share_{name} of row {row} is {has}, but the annotations cover "
-                        f"{share:.6g} of the patch"
-                    )
-                    return
-            if not strategy.named_classes:
-                continue
-            wanted = [masks.get(name, none) for name in strategy.region_classes]
-            unwanted = [masks.get(name, none) for name in strategy.exclude_classes]
-            allowed = np.logical_or.reduce(wanted) if wanted else ~none
-            allowed &= ~np.logical_or.reduce([none, *unwanted])
-            if (share := allowed.sum() / prod(spec.size)) < strategy.min_inside - 1e-9:
-                yield self._set.edited_table(
-                    f"{share:.6g} of the patch of row {row} lies in the classes of the recipe, "
-                    f"less than {strategy.min_inside:g}"
-                )
+                inside = tuple(map(slice, size))
+                patch = read_patch(stack, range(len(names)), spec, plan.strategy.padding)
+                masks |= {n: mask[inside] > 0 for n, mask in zip(names, patch, strict=True)}
+            wrong = self._wrong_share(row, masks)
+            if wrong := wrong or _outside_classes(plan.strategy, row, spec, masks):
+                yield self._set.edited_table(wrong)
                 return
+
+    def _wrong_share(self, row: int, masks: Masks) -> str:
+        """Return which share of a class the table has wrong, "" if none is."""
+        for name in self._set.class_names:
+            shares, share = self._candidates.metrics.get(f"share_{name}"), float(masks[name].mean())
+            if shares is None or abs(share - shares[row]) > 1e-9:
+                has = "absent" if shares is None else f"{shares[row]:.6g}"
+                return (
+                    f"share_{name} of row {row} is {has}, but the annotations cover {share:.6g} of "
+                    "the patch"
+                )
+        return ""
 
     def _inside(self, spec: PatchSpec, index: int) -> tuple[int, ...]:
         """Return the size of the part of a patch that is inside of the image."""
@@ -333,4 +331,21 @@ def _changes(info: SourceInfo, before: SourceInfo) -> str:
     now, was = info.model_dump(), before.model_dump()
     return ", ".join(
         f"its {name} is {now[name]}, not {was[name]}" for name in now if now[name] != was[name]
+    )
+
+
+def _outside_classes(strategy: PatchStrategy, row: int, spec: PatchSpec, masks: Masks) -> str:
+    """Return that less of a patch than required is in the recipe's classes, "" if enough is."""
+    if not strategy.named_classes:
+        return ""
+    wanted, unwanted = strategy.region_classes, strategy.exclude_classes
+    allowed: Any = np.logical_or.reduce([masks[name] for name in wanted]) if wanted else True
+    for name in unwanted:
+        allowed = allowed & ~masks[name]
+    share = allowed.sum() / prod(spec.size)
+    if share >= strategy.min_inside - 1e-9:
+        return ""
+    return (
+        f"{share:.6g} of the patch of row {row} lies in the classes of the recipe, less than "
+        f"{strategy.min_inside:g}"
     )

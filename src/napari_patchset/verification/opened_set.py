@@ -1,5 +1,6 @@
 """The patch set that is verified, the candidates in its table, and each `Finding`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -133,7 +134,7 @@ class RecordedCandidates:
         names = patch_set.recipe.metric_columns(sources, patch_set.class_names)
         strategy = patch_set.recipe.strategy
         classes = list(strategy.classes) if isinstance(strategy, Balanced) else []
-        parts, first = list[dict[str, Any]](), 0
+        parts, grids = list[dict[str, NDArray[Any]]](), list[PatchGrid]()
         try:
             axes = sources[0].layout.spatial_axes.lower()
             of_grid = [f"{axis}_{what}" for axis in axes for what in ("start", "size")]
@@ -144,33 +145,10 @@ class RecordedCandidates:
             read += ["fold"] if patch_set.manifest.folds else []
             read += ["hash"] if patch_set.recipe.dedupe is not None else []
             for part in file.parts([*read, "kept", "split", "checksum", "reason", *names]):
-                named = pc.if_else(part["kept"], part["split"], None)
-                code = pc.fill_null(pc.index_in(named, pa.array(splits)), -1)
-                unreadable = pc.fill_null(pc.equal(part["reason"], UNREADABLE), False)
-                columns = {
-                    "grid": grid_of(part, sources, first),
-                    "split": code.to_numpy().astype(np.int8),
-                    "checksums": pc.fill_null(part["checksum"], 0).to_numpy().astype(np.uint32),
-                    "is_readable": ~unreadable.to_numpy().astype(bool),
-                    "fold": np.full(len(part), -1, np.int8),
-                }
-                if classes:
-                    drawn_for = pc.index_in(part["drawn_for"], pa.array(classes))
-                    columns["code"] = drawn_for.to_numpy().astype(np.int16)
-                    columns["weight"] = part["weight"].to_numpy()
-                if "fold" in read:
-                    columns["fold"] = pc.fill_null(part["fold"], -1).to_numpy().astype(np.int8)
-                for name in part.column_names:
-                    if name in names:
-                        values = pc.fill_null(part[name], np.nan).to_numpy()
-                        columns[name] = values.astype(np.float64)
-                if "hash" in read:
-                    columns |= hash_columns(pc.fill_null(part["hash"], NO_HASH).to_numpy())
-                parts.append(columns)
-                first += len(part)
+                grids.append(grid_of(part, sources, sum(map(len, grids))))
+                parts.append(_columns(part, read, splits, classes, names))
         except (OSError, KeyError, pa.ArrowException) as error:
             raise UnreadableFileError(str(error)) from error
-        grids = [columns.pop("grid") for columns in parts]
         if len({grid.size for grid in grids}) != 1:
             raise UnreadableFileError("its patches are not of one size")
         grid = PatchGrid.concatenate(grids)
@@ -228,3 +206,42 @@ class RecordedCandidates:
         """Return the recorded checksums of an array's patches, None if there are none."""
         candidates = self.of_array(array) if array.role == IMAGE else None
         return None if candidates is None else self.checksums[candidates]
+
+
+def _columns(
+    part: pa.Table,
+    read: Sequence[str],
+    splits: Sequence[str],
+    classes: Sequence[str],
+    names: Sequence[str],
+) -> dict[str, NDArray[Any]]:
+    """Return what some rows of the table record of each candidate, besides its place.
+
+    Parameters
+    ----------
+    read : sequence of str
+        The columns that only some sets have, of those that this one must have.
+    splits, classes, names : sequence of str
+        The names of the splits, of the classes that patches are drawn for, and of the metrics.
+    """
+    named = pc.if_else(part["kept"], part["split"], None)
+    code = pc.fill_null(pc.index_in(named, pa.array(splits)), -1)
+    unreadable = pc.fill_null(pc.equal(part["reason"], UNREADABLE), False)
+    columns = {
+        "split": code.to_numpy().astype(np.int8),
+        "checksums": pc.fill_null(part["checksum"], 0).to_numpy().astype(np.uint32),
+        "is_readable": ~unreadable.to_numpy().astype(bool),
+        "fold": np.full(len(part), -1, np.int8),
+    }
+    if "fold" in read:
+        columns["fold"] = pc.fill_null(part["fold"], -1).to_numpy().astype(np.int8)
+    if classes:
+        drawn_for = pc.index_in(part["drawn_for"], pa.array(classes))
+        columns["code"] = drawn_for.to_numpy().astype(np.int16)
+        columns["weight"] = part["weight"].to_numpy()
+    for name in names:
+        if name in part.column_names:
+            columns[name] = pc.fill_null(part[name], np.nan).to_numpy().astype(np.float64)
+    if "hash" in read:
+        columns |= hash_columns(pc.fill_null(part["hash"], NO_HASH).to_numpy())
+    return columns

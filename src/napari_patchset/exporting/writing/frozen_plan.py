@@ -199,19 +199,16 @@ def freeze_plan(
     if ANNOTATIONS in images:
         images[ANNOTATIONS] = tuple(_with_classes(i, classes) for i in images[ANNOTATIONS])
     check_images(plan, images)
-    grid: PatchGrid | None = None
-    while grid is None:
+    while True:
         try:
             grid = yield from _chosen(plan, images[IMAGE], masks, check_cancelled)
+            break
         except SourcesFailed as failed:  # labels are damaged
-            failures += failed.failures.values()
-            readable = [i for i in range(len(plan.sources)) if i not in failed.failures]
-            if not readable:
+            if len(failed.failures) == len(plan.sources):
                 raise
+            failures += failed.failures.values()
             _check_failures(failures, max_failures)
-            sources = tuple(plan.sources[i] for i in readable)
-            plan = plan.model_copy(update={"sources": sources})
-            images = {role: tuple(infos[i] for i in readable) for role, infos in images.items()}
+            plan, images = _without(failed.failures, plan, images)
     arrays = lay_out(plan, images, len(grid), grid.size)
     paths = {image.path for ref in plan.sources for image in ref.images.values()}
     paths |= describe_image.files
@@ -233,6 +230,16 @@ def freeze_plan(
         classes=classes,
     )
     return frozen, grid
+
+
+def _without(
+    failed: Container[int], plan: ExportPlan, images: Mapping[str, Sequence[SourceInfo]]
+) -> tuple[ExportPlan, dict[str, tuple[SourceInfo, ...]]]:
+    """Return a plan, and the descriptions of its images, without some sources."""
+    readable = [i for i in range(len(plan.sources)) if i not in failed]
+    sources = tuple(plan.sources[i] for i in readable)
+    described = {role: tuple(infos[i] for i in readable) for role, infos in images.items()}
+    return plan.model_copy(update={"sources": sources}), described
 
 
 def _chosen(

@@ -49,24 +49,16 @@ def maxima(patches: Pixels) -> Pixels:
 
 def means(patches: Pixels) -> Metric:
     """Return the mean of each patch."""
-    rows = _rows(patches)
-    if _sums_are_exact(rows):
-        mean: Metric = rows.astype(np.float64).mean(axis=1)
-        return mean
-    first, difference, exponent = _differences(rows)
-    scaled: Metric = np.ldexp(first + difference.mean(axis=1), exponent)
-    return scaled
+    offset, wide, exponent = _widen(_rows(patches))
+    mean: Metric = np.ldexp(offset + wide.mean(axis=1), exponent)
+    return mean
 
 
 def standard_deviations(patches: Pixels) -> Metric:
     """Return the standard deviation of each patch, with N in the denominator."""
-    rows = _rows(patches)
-    if _sums_are_exact(rows):
-        std: Metric = rows.astype(np.float64).std(axis=1)
-        return std
-    _, difference, exponent = _differences(rows)
-    scaled: Metric = np.ldexp(difference.std(axis=1), exponent)
-    return scaled
+    _, wide, exponent = _widen(_rows(patches))
+    std: Metric = np.ldexp(wide.std(axis=1), exponent)
+    return std
 
 
 def sharpness(patches: Pixels) -> Metric:
@@ -74,18 +66,15 @@ def sharpness(patches: Pixels) -> Metric:
 
     It is 0 without a pixel that has four neighbours, and -inf where only the mean is 0.
     """
-    rows = _rows(patches)
-    if _sums_are_exact(rows):
-        offset, wide = np.zeros(len(rows)), rows.astype(np.float64)
-    else:  # differences have the same Laplacian, and the unit of a row cancels
-        offset, wide, _ = _differences(rows)
+    # Neither the offset nor the unit of a row matters: the one drops out, the other cancels.
+    offset, wide, _ = _widen(_rows(patches))
     mean = offset + wide.mean(axis=1)
     planes = wide.reshape(patches.shape)
     laplacian = planes[..., :-2, 1:-1] + planes[..., 2:, 1:-1]
     laplacian += planes[..., 1:-1, :-2] + planes[..., 1:-1, 2:]
     laplacian -= 4 * planes[..., 1:-1, 1:-1]
     if not laplacian.size:
-        return np.zeros(len(rows))
+        return np.zeros(len(patches))
     spread: Metric = _rows(laplacian).std(axis=1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         focus: Metric = np.square(spread / mean)
@@ -136,18 +125,17 @@ def _rows(patches: Pixels) -> Pixels:
     return patches.reshape(len(patches), -1)
 
 
-def _sums_are_exact(rows: Pixels) -> bool:
-    """Return whether sums of the pixels are exact in double precision: integers below 64 bits."""
-    return rows.dtype.kind in "bui" and rows.itemsize < 8
+def _widen(rows: Pixels) -> tuple[Metric, Pixels, NDArray[np.int32]]:
+    """Return an offset for each row, and how much each of its pixels differs from that.
 
-
-def _differences(rows: Pixels) -> tuple[Metric, Pixels, NDArray[np.int32]]:
-    """Return the first pixel of each row, and how much each pixel differs from it.
-
-    Differences keep the digits of a small spread around a large mean. Both are in units of 2 to
-    the power of an exponent for each row, so that no square is infinite or zero.
+    Both are in units of 2 to the power of an exponent for each row, so that no square is infinite
+    or zero. Integers below 64 bits, whose sums are exact in double precision, stay as they are.
+    Other pixels are differences from the first one, which keep the digits of a small spread around
+    a large mean.
     """
     exponent = np.zeros(len(rows), np.int32)
+    if rows.dtype.kind in "bui" and rows.itemsize < 8:
+        return np.zeros(len(rows)), rows.astype(np.float64), exponent
     if rows.dtype.kind in "ui":
         high, low = (rows >> 32).astype(np.int64), (rows & 0xFFFFFFFF).astype(np.int64)
         difference = (high - high[:, :1]) * 2.0**32 + (low - low[:, :1])
