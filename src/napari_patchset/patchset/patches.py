@@ -8,7 +8,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -279,7 +279,17 @@ def statistics_of(patches: PatchSequence) -> tuple[ChannelStatistics, ...]:
 
 
 class PatchMapping(NamedPatches[Array]):
-    """The splits of a set, which may have folds."""
+    """The splits of a set, which may have folds; closed at the end of a `with` statement."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close every open file; reading a patch opens it again."""
 
     @property
     @abstractmethod
@@ -320,7 +330,7 @@ class PatchMapping(NamedPatches[Array]):
         IndexError
             If the split has no such patch.
         """
-        return self._locate(int(self._rows(self._named_split(split))[index]))
+        return self._locate(int(self._rows(self.named_split(split))[index]))
 
     def column(self, name: str, split: str) -> NDArray[Any]:
         """Return the values of a column of the table for the patches of a split.
@@ -337,7 +347,7 @@ class PatchMapping(NamedPatches[Array]):
         ArgumentError
             If there is no such column or split, or a value is null.
         """
-        chosen = self._rows(self._named_split(split))
+        chosen = self._rows(self.named_split(split))
         if name not in self._column_names:
             has = ", ".join(self._column_names)
             raise ArgumentError(f"{self._title} has no column {name!r}; its columns are {has}.")
@@ -350,8 +360,8 @@ class PatchMapping(NamedPatches[Array]):
             return np.array(rows[name].to_pylist())
         return column_values(rows[name])
 
-    def _named_split(self, split: str | None) -> str:
-        """Return a split by name, or the only one."""
+    def named_split(self, split: str | None) -> str:
+        """Return a split by name, or the only one; raise ArgumentError if there is none."""
         if split is None and len(self.splits) == 1:
             return self.splits[0]
         if split not in self.splits:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, product
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -122,12 +122,6 @@ class PatchSet(PatchMapping[PatchArray]):
     @property
     def _title(self) -> str:
         return str(self.path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         shapes = [f"{name} {len(a)} x {a.shape[1:]} {a.dtype}" for name, a in self.items()]

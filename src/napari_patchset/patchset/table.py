@@ -101,6 +101,68 @@ def patch_table(
     return pa.table(columns)
 
 
+def patch_tables(
+    sources: Sequence[SourceInfo],
+    grid: PatchGrid,
+    verdicts: Verdicts,
+    rows: NDArray[np.int64],
+    checksums: NDArray[np.uint32],
+) -> Iterator[pa.Table]:
+    """Build the table in parts; see `patch_table`."""
+    for first in range(0, len(grid), _PART_ROWS):
+        part = slice(first, first + _PART_ROWS)
+        columns = verdicts[part], rows[part], checksums[part]
+        yield patch_table(sources, grid[part], *columns, first)
+
+
+def _sample_numbers(
+    sources: Sequence[SourceInfo], source_index: NDArray[np.int32], sample: NDArray[np.int32]
+) -> Mapping[str, pa.Array]:
+    """Return the columns `t`, `z`, ...: the index along each axis of S, as the file counts."""
+    order = np.argsort(source_index, kind="stable")
+    present, first = np.unique(source_index[order], return_index=True)
+    numbers = {axis: np.zeros(len(order), np.int64) for axis in NUMBERED_AXES}
+    has_axis = {axis: np.zeros(len(order), bool) for axis in NUMBERED_AXES}
+    for i, rows in zip(present.tolist(), np.split(order, first[1:]), strict=True):
+        layout, starts = sources[i].layout, sources[i].starts
+        if not layout.sample_axes:
+            continue
+        indices = np.unravel_index(sample[rows], layout.sample_shape)
+        for axis, index in zip(layout.sample_axes, indices, strict=True):
+            if axis in numbers:
+                numbers[axis][rows] = index + starts.get(axis, 0)
+                has_axis[axis][rows] = True
+    return {axis.lower(): column(numbers[axis], ~has_axis[axis]) for axis in NUMBERED_AXES}
+
+
+def _extents(
+    sources: Sequence[SourceInfo],
+    size: Sequence[int],
+    source_index: NDArray[np.int32],
+    start: NDArray[np.int32],
+) -> Mapping[str, pa.Array]:
+    """Return the columns of start, size and padding along each axis of a patch."""
+    columns = {}
+    for i, name in enumerate(sources[0].layout.spatial_axes.lower()):
+        begin = start[:, i].astype(np.int64)
+        extents = np.array([source.spatial_shape[i] for source in sources], np.int64)
+        sizes_um = [getattr(source.pixel_size, name, None) for source in sources]
+        pixel_sizes = np.array(sizes_um, np.float64)
+        extent, pixel_size = extents[source_index], pixel_sizes[source_index]
+        unknown = np.isnan(pixel_size)
+        columns[f"{name}_start"] = column(begin)
+        columns[f"{name}_size"] = column(np.full(len(begin), size[i], np.int64))
+        if name in "yx" and any(source.ratio for source in sources):
+            ratios = [source.ratio["yx".index(name)] if source.ratio else 1 for source in sources]
+            ratio = np.array(ratios, np.float64)[source_index]
+            columns[f"{name}_start_level0"] = column(begin * ratio)
+            columns[f"{name}_size_level0"] = column(size[i] * ratio)
+        columns[f"{name}_start_um"] = column(begin * pixel_size, unknown)
+        columns[f"{name}_size_um"] = column(size[i] * pixel_size, unknown)
+        columns[f"pad_{name}"] = column(np.maximum(begin + size[i] - extent, 0))
+    return columns
+
+
 def _numbers_or_null(name: str, numbers: NDArray[np.integer] | None) -> dict[str, pa.Array]:
     """Return a column of numbers, of which -1 is null; none if there are no numbers."""
     return {} if numbers is None else {name: column(numbers, numbers < 0)}
@@ -121,14 +183,6 @@ def _draws(draws: Draws | None) -> Mapping[str, pa.Array]:
     return {"drawn_for": names, "weight": column(draws.weight)}
 
 
-def check_sheet(sources: Sequence[SourceInfo], metrics: Iterable[str], grid: PatchGrid) -> None:
-    """Raise ArgumentError early if a column of the samples sheet has the name of another one."""
-    if any(source.columns for source in sources):
-        codes, measured = np.zeros(1, np.int8), dict.fromkeys(metrics, np.zeros(1))
-        verdicts = Verdicts(("train",), codes, codes - 1, metrics=measured, fold=codes)
-        patch_table(sources, grid[:1], verdicts, np.zeros(1, np.int64), np.zeros(1, np.uint32))
-
-
 def _sheet_columns(sources: Sequence[SourceInfo]) -> dict[str, pa.Array]:
     """Return the columns of the samples sheet, and the wells, by source."""
     names = dict.fromkeys(name for source in sources for name in source.columns)
@@ -137,6 +191,14 @@ def _sheet_columns(sources: Sequence[SourceInfo]) -> dict[str, pa.Array]:
     if "well" not in values and any(source.well for source in sources):
         values["well"] = [source.well for source in sources]
     return {name: text_column(texts) for name, texts in values.items()}
+
+
+def check_sheet(sources: Sequence[SourceInfo], metrics: Iterable[str], grid: PatchGrid) -> None:
+    """Raise ArgumentError early if a column of the samples sheet has the name of another one."""
+    if any(source.columns for source in sources):
+        codes, measured = np.zeros(1, np.int8), dict.fromkeys(metrics, np.zeros(1))
+        verdicts = Verdicts(("train",), codes, codes - 1, metrics=measured, fold=codes)
+        patch_table(sources, grid[:1], verdicts, np.zeros(1, np.int64), np.zeros(1, np.uint32))
 
 
 def grid_of(table: pa.Table, sources: Sequence[SourceInfo], first: int = 0) -> PatchGrid:
@@ -193,20 +255,6 @@ def _check_below(name: str, values: NDArray[Any], end: NDArray[Any], first: int)
         row = int(outside[0])
         what = f"{name} of row {first + row} is {values[row]}"
         raise UnreadableFileError(f"{what}, which does not exist")
-
-
-def patch_tables(
-    sources: Sequence[SourceInfo],
-    grid: PatchGrid,
-    verdicts: Verdicts,
-    rows: NDArray[np.int64],
-    checksums: NDArray[np.uint32],
-) -> Iterator[pa.Table]:
-    """Build the table in parts; see `patch_table`."""
-    for first in range(0, len(grid), _PART_ROWS):
-        part = slice(first, first + _PART_ROWS)
-        columns = verdicts[part], rows[part], checksums[part]
-        yield patch_table(sources, grid[part], *columns, first)
 
 
 class TableFile:
@@ -301,51 +349,3 @@ def find_split_rows(file: TableFile, manifest: Manifest) -> dict[str, NDArray[np
                 f"{manifest.counts[name]}; {REMEDY}."
             )
     return joined
-
-
-def _sample_numbers(
-    sources: Sequence[SourceInfo], source_index: NDArray[np.int32], sample: NDArray[np.int32]
-) -> Mapping[str, pa.Array]:
-    """Return the columns `t`, `z`, ...: the index along each axis of S, as the file counts."""
-    order = np.argsort(source_index, kind="stable")
-    present, first = np.unique(source_index[order], return_index=True)
-    numbers = {axis: np.zeros(len(order), np.int64) for axis in NUMBERED_AXES}
-    has_axis = {axis: np.zeros(len(order), bool) for axis in NUMBERED_AXES}
-    for i, rows in zip(present.tolist(), np.split(order, first[1:]), strict=True):
-        layout, starts = sources[i].layout, sources[i].starts
-        if not layout.sample_axes:
-            continue
-        indices = np.unravel_index(sample[rows], layout.sample_shape)
-        for axis, index in zip(layout.sample_axes, indices, strict=True):
-            if axis in numbers:
-                numbers[axis][rows] = index + starts.get(axis, 0)
-                has_axis[axis][rows] = True
-    return {axis.lower(): column(numbers[axis], ~has_axis[axis]) for axis in NUMBERED_AXES}
-
-
-def _extents(
-    sources: Sequence[SourceInfo],
-    size: Sequence[int],
-    source_index: NDArray[np.int32],
-    start: NDArray[np.int32],
-) -> Mapping[str, pa.Array]:
-    """Return the columns of start, size and padding along each axis of a patch."""
-    columns = {}
-    for i, name in enumerate(sources[0].layout.spatial_axes.lower()):
-        begin = start[:, i].astype(np.int64)
-        extents = np.array([source.spatial_shape[i] for source in sources], np.int64)
-        sizes_um = [getattr(source.pixel_size, name, None) for source in sources]
-        pixel_sizes = np.array(sizes_um, np.float64)
-        extent, pixel_size = extents[source_index], pixel_sizes[source_index]
-        unknown = np.isnan(pixel_size)
-        columns[f"{name}_start"] = column(begin)
-        columns[f"{name}_size"] = column(np.full(len(begin), size[i], np.int64))
-        if name in "yx" and any(source.ratio for source in sources):
-            ratios = [source.ratio["yx".index(name)] if source.ratio else 1 for source in sources]
-            ratio = np.array(ratios, np.float64)[source_index]
-            columns[f"{name}_start_level0"] = column(begin * ratio)
-            columns[f"{name}_size_level0"] = column(size[i] * ratio)
-        columns[f"{name}_start_um"] = column(begin * pixel_size, unknown)
-        columns[f"{name}_size_um"] = column(size[i] * pixel_size, unknown)
-        columns[f"pad_{name}"] = column(np.maximum(begin + size[i] - extent, 0))
-    return columns

@@ -305,11 +305,9 @@ def check_name(out: str | Path) -> Path:
 
 
 def _plan(patch_set: PatchSet, paths: Mapping[str, Path], options: StitchOptions) -> StitchPlan:
-    size, splits = patch_size(patch_set), patch_set.splits
-    if unknown := [split for split in paths if split not in splits]:
-        raise ArgumentError(
-            f"There is no split {unknown[0]!r}; the splits are {', '.join(splits)}."
-        )
+    size = patch_size(patch_set)
+    for split in paths:
+        patch_set.named_split(split)  # or raise
     opened = {split: open_predictions(path, split, len(size) + 2) for split, path in paths.items()}
     files = {split: PredictionFile.at(path) for split, path in paths.items()}
     return plan_stitching(patch_set, opened, files, options)

@@ -103,11 +103,7 @@ class Stitcher:
         ArgumentError
             If there are no such patches, or the batch does not fit the batches before.
         """
-        splits = self._set.splits
-        if split is None and len(splits) == 1:
-            (split,) = splits
-        if split is None or split not in splits:
-            raise ArgumentError(f"There is no split {split!r}; the splits are {', '.join(splits)}.")
+        split = self._set.named_split(split)
         pixels = np.asarray(batch)
         ndim = len(patch_size(self._set)) + 2
         if pixels.ndim == ndim - 1:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -151,12 +151,6 @@ class LazyPatchSet(PatchMapping[LazyPatchArray]):
     def __repr__(self) -> str:
         shapes = [f"{name} {len(a)} x {a.shape[1:]} {a.dtype}" for name, a in self.items()]
         return f"<LazyPatchSet: {', '.join(shapes)}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close every open file and free the decoded tiles; reading a patch opens it again."""

@@ -48,18 +48,16 @@ class CziParts(NamedTuple):
 
 def read_parts(path: Path) -> CziParts:
     """Read the structure of a CZI by any one of its files."""
-    first_path, first = path, read_directory(path)
-    master, absent = path, list[str]()
-    if first.header.part:
-        if (whole := _find_master(path, first.header)) is not None:
-            first_path, first, master = whole, read_directory(whole), whole
-        elif named := _PART_NAME.fullmatch(path.stem):
+    master, first = path, read_directory(path)
+    if first.header.part and (found := _find_master(path, first.header)) is not None:
+        master, first = found, read_directory(found)
+    header, blocks, absent = first.header, first.subblocks, list[str]()
+    files = {header.part: CziFile(master, first.file_size)}
+    if header.part:  # without the master
+        blocks = _in_part(blocks, header.part)
+        if named := _PART_NAME.fullmatch(path.stem):
             master = path.with_name(named[1] + path.suffix)
             absent.append(master.name)
-    header, blocks = first.header, first.subblocks
-    if header.part:
-        blocks = _in_part(blocks, header.part)
-    files = {header.part: CziFile(first_path, first.file_size)}
     listed = set(distinct(blocks.part).tolist())
     if listed and not 0 <= min(listed) <= max(listed) <= _MAX_PARTS:
         raise UnreadableFileError(

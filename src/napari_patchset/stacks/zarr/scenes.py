@@ -5,7 +5,7 @@ They are found by the metadata of their nodes; nothing here needs zarr itself, b
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import prod
@@ -193,26 +193,29 @@ def scene_summaries(root: Root, base: str) -> tuple[list[SceneSummary], list[str
     if not images:
         nothing = f"{root.full_name(base)}: no zarr array and no OME-Zarr image was found here; "
         raise UnreadableFileError(problems[0] if problems else f"{nothing}give the path of one.")
+    return [_summary(*each) for each in zip(images, _rects(images), strict=True)], problems
+
+
+def _rects(images: Sequence[tuple[SceneEntry, ZarrImage]]) -> list[Rect]:
+    """Return where images lie: as the fields of a plate if all are, else each by itself."""
     sizes = []
     for _, image in images:
         by_axis = dict(zip(image.axes, image.levels[0].array.shape, strict=True))
         sizes.append((by_axis["Y"], by_axis["X"]))
     fields = [entry.field for entry, _ in images if entry.field]
     if len(fields) == len(images):
-        rects = field_rects(fields, sizes)
-    else:
-        rects = [Rect(0, 0, w, h) for h, w in sizes]
-    summaries = []
-    for (entry, image), rect in zip(images, rects, strict=True):
-        array, name = image.levels[0].array, entry.name
-        if entry.id is None or _NUMBERED.fullmatch(entry.id) or name.isdecimal():
-            own_name = image.multiscale.name if image.multiscale else None
-            if own_name and not own_name.startswith("/"):  # not the path of its group
-                name = own_name
-        well = entry.field.well if entry.field else None
-        summary = SceneSummary(entry.id, name, rect, image.axes, array.shape, array.dtype, well)
-        summaries.append(summary)
-    return summaries, problems
+        return field_rects(fields, sizes)
+    return [Rect(0, 0, w, h) for h, w in sizes]
+
+
+def _summary(listed: tuple[SceneEntry, ZarrImage], rect: Rect) -> SceneSummary:
+    (entry, image), name = listed, listed[0].name
+    if entry.id is None or _NUMBERED.fullmatch(entry.id) or name.isdecimal():
+        own_name = image.multiscale.name if image.multiscale else None
+        if own_name and not own_name.startswith("/"):  # not the path of its group
+            name = own_name
+    array, well = image.levels[0].array, entry.field.well if entry.field else None
+    return SceneSummary(entry.id, name, rect, image.axes, array.shape, array.dtype, well)
 
 
 def zarr_scenes(path: Path | str) -> list[SceneSummary]:

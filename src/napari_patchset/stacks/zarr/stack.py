@@ -17,7 +17,13 @@ from napari_patchset.axes import AxisLayout, DepthAxis, check_axes_override, che
 from napari_patchset.errors import ArgumentError, MissingAxisError, UnreadableFileError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.fingerprint import file_key, text_key
-from napari_patchset.stacks.metadata import MAX_LISTED, ImageMetadata, default_channels, only_scene
+from napari_patchset.stacks.metadata import (
+    MAX_LISTED,
+    ImageMetadata,
+    SceneSummary,
+    default_channels,
+    only_scene,
+)
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.zarr.chunks import ChunkReader
 from napari_patchset.stacks.zarr.ome import (
@@ -227,11 +233,7 @@ def open_zarr(
     image_path = base if scene is None else root.join(base, str(scene))
     image = find_image(root, image_path)
     if image is None:
-        scenes, _ = scene_summaries(root, base)
-        listed = ", ".join(str(each.id) for each in scenes[:MAX_LISTED])
-        more = ", ..." if len(scenes) > MAX_LISTED else ""
-        is_single = scenes[0].id is None
-        existing = "it is a single image" if is_single else f"there are {listed}{more}"
+        existing = _listed(scene_summaries(root, base)[0])
         raise ArgumentError(f"{path}: there is no scene {scene!r}; {existing}.")
     if axes is not None:
         shape = image.levels[0].array.shape
@@ -253,6 +255,14 @@ def open_zarr(
         if coarser.data_shape[:2] == stack.data_shape[:2]:
             stack.coarser.append(coarser)
     return stack
+
+
+def _listed(scenes: Sequence[SceneSummary]) -> str:
+    """Return which scenes a store has, for an error."""
+    if scenes[0].id is None:
+        return "it is a single image"
+    listed = ", ".join(str(each.id) for each in scenes[:MAX_LISTED])
+    return f"there are {listed}{', ...' if len(scenes) > MAX_LISTED else ''}"
 
 
 def _open_level(
