@@ -1,15 +1,16 @@
 """Areas: the part of the planes of one source that a region or classes allow.
 
 An `Area` tells which patches lie inside. A polygon or rectangle is an area itself, compared with
-whole patches; `PixelArea` counts pixels instead, which a mask, annotations and a share of a patch
-need.
+whole patches (`inside_polygon`); `PixelArea` counts pixels instead, which a mask, annotations and a
+share of a patch need.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil, floor
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,23 @@ from numpy.typing import NDArray
 from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.patching.coverage import box_sums, summed_area_table
 from napari_patchset.source import Ratio, Rect
+
+PointXY = tuple[float, float]
+
+_ROUNDING = 1e-6
+"""Pixels of the file."""
+
+_GROUP = 32
+"""Patches that are compared with a polygon as one box, as long as no edge is near."""
+
+TILE = 1024
+"""Patches that start in one square of this side are counted together."""
+
+_FEW, _OFTEN = 4096, 16
+"""Patches, and how often they cover each pixel, up to which each is counted by itself."""
+
+COUNTED_AT_ONCE = 2**22
+"""Pixels that are counted at once; each takes five bytes."""
 
 
 class Area(ABC):
@@ -73,7 +91,77 @@ class ScaledArea(Area):
         return self.area.contains(start[:, -2:] * ratio + _ROUNDING, (height, width))
 
 
-_ROUNDING = 1e-6
+def inside_polygon(corners: Sequence[PointXY], low: NDArray[Any], high: NDArray[Any]) -> BoolArray:
+    """Return which rectangles, from `low` to `high`, (2, n), YX, lie wholly inside of a polygon.
+
+    No edge may pass through the open rectangle; then all of it is on one side, that of its centre.
+    """
+    return _sides(corners, low, high)[0]
+
+
+def _sides(
+    corners: Sequence[PointXY], low: NDArray[Any], high: NDArray[Any]
+) -> tuple[BoolArray, BoolArray]:
+    """Return which rectangles lie inside, and through which an edge passes.
+
+    Successive ones lie near each other: if no edge passes through the box around a group of them,
+    with a pixel to spare, they are all on the same side as the box.
+    """
+    n = low.shape[1]
+    if n <= _GROUP:
+        return _sides_of_each(corners, low, high)
+    first = np.arange(0, n, _GROUP)
+    low_box = np.minimum.reduceat(low, first, axis=1) - 1
+    high_box = np.maximum.reduceat(high, first, axis=1) + 1
+    n_each = np.diff(first, append=n)
+    inside, crossed = (side.repeat(n_each) for side in _sides(corners, low_box, high_box))
+    near = np.flatnonzero(crossed)
+    inside[near], crossed[near] = _sides_of_each(corners, low[:, near], high[:, near])
+    return inside, crossed
+
+
+def _sides_of_each(
+    corners: Sequence[PointXY], low: NDArray[Any], high: NDArray[Any]
+) -> tuple[BoolArray, BoolArray]:
+    (y, x), half = (low + high) / 2, (high - low) / 2
+    odd, crossed = np.zeros(len(x), bool), np.zeros(len(x), bool)
+    for a, b in pairwise((*corners, corners[0])):
+        odd ^= _is_left_of(x, y, a, b)
+        crossed |= _is_crossed(x, y, half, a, b)
+    return odd & ~crossed, crossed
+
+
+def _is_left_of(
+    x: NDArray[np.float64], y: NDArray[np.float64], a: PointXY, b: PointXY
+) -> BoolArray:
+    """Return which points have the edge on their right, on the ray along +x."""
+    (ax, ay), (bx, by) = a, b
+    if ay == by:
+        return np.zeros(len(x), bool)
+    is_left: BoolArray = (y >= min(ay, by)) & (y < max(ay, by))
+    level = np.flatnonzero(is_left)
+    is_left[level] = x[level] < ax + (y[level] - ay) * (bx - ax) / (by - ay)
+    return is_left
+
+
+def _is_crossed(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    half: NDArray[np.float64],
+    a: PointXY,
+    b: PointXY,
+) -> BoolArray:
+    """Return which open rectangles, from their centres and half their sizes, an edge crosses.
+
+    By the separating axis theorem: neither x, y nor the edge's normal separates the two.
+    """
+    (ax, ay), (bx, by), (h, w) = a, b, half
+    crossed: BoolArray = (x - w < max(ax, bx)) & (x + w > min(ax, bx))
+    crossed &= (y - h < max(ay, by)) & (y + h > min(ay, by))
+    near = np.flatnonzero(crossed)
+    distance = np.abs((by - ay) * (x[near] - ax) - (bx - ax) * (y[near] - ay))
+    crossed[near] = distance < w[near] * abs(by - ay) + h[near] * abs(bx - ax)
+    return crossed
 
 
 class PlanePixels(NamedTuple):
@@ -85,16 +173,6 @@ class PlanePixels(NamedTuple):
     """A rectangle that contains them."""
     is_flat: bool = True
     """Whether they are the same in every plane."""
-
-
-TILE = 1024
-"""Patches that start in one square of this side are counted together."""
-
-_FEW, _OFTEN = 4096, 16
-"""Patches, and how often they cover each pixel, up to which each is counted by itself."""
-
-COUNTED_AT_ONCE = 2**22
-"""Pixels that are counted at once; each takes five bytes."""
 
 
 @dataclass(frozen=True, eq=False)

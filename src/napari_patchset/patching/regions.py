@@ -10,7 +10,6 @@ from i to i + 1.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from itertools import pairwise
 from math import ceil, floor, isfinite
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -22,7 +21,14 @@ from napari_patchset._model import Frozen
 from napari_patchset.annotations.features import Annotations
 from napari_patchset.annotations.raster import BoolArray, Edges, fill, find_spans
 from napari_patchset.errors import ArgumentError
-from napari_patchset.patching.areas import Area, PixelArea, PlanePixels, ScaledArea
+from napari_patchset.patching.areas import (
+    Area,
+    PixelArea,
+    PlanePixels,
+    PointXY,
+    ScaledArea,
+    inside_polygon,
+)
 from napari_patchset.source import Ratio, Rect, SceneId, SourceInfo
 
 Masks = Mapping[str, BoolArray | Annotations]
@@ -39,12 +45,6 @@ class _SourceRegion(Frozen):
     def is_of(self, source: SourceInfo) -> bool:
         """Return whether the region applies to a source."""
         return self.source in (None, source.key) and self.scene in (None, source.scene)
-
-
-PointXY = tuple[float, float]
-
-_GROUP = 32
-"""Patches that are compared with a polygon as one box, as long as no edge is near."""
 
 
 class _Shape(_SourceRegion, Area):
@@ -143,49 +143,12 @@ class Polygon(_Shape):
         x, y = ceil(min(xs)), ceil(min(ys))
         return Rect(x, y, max(0, floor(max(xs)) - x), max(0, floor(max(ys)) - y))
 
-    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:
-        """Return which patches lie wholly inside, from their starts (n, (Z)YX) and their size.
-
-        No edge may pass through the open rectangle of a patch; then all of the patch is on one
-        side, that of its centre.
-        """
+    def contains(self, start: NDArray[np.number], size: Sequence[float]) -> BoolArray:  # noqa: D102
         low = np.ascontiguousarray(start.T[-2:])
-        return self._sides(low, low + np.array(size[-2:], low.dtype)[:, np.newaxis])[0]
+        return inside_polygon(self.points, low, low + np.array(size[-2:], low.dtype)[:, np.newaxis])
 
     def _mask(self, window: Rect, ratio: Ratio | None) -> BoolArray:
         return _fill_rings([self.points], window, ratio)
-
-    def _sides(
-        self, low: NDArray[np.integer], high: NDArray[np.integer]
-    ) -> tuple[BoolArray, BoolArray]:
-        """Return which rectangles lie inside, and through which an edge passes.
-
-        Successive ones lie near each other: if no edge passes through the box around a group of
-        them, with a pixel to spare, they are all on the same side as the box.
-        """
-        n = low.shape[1]
-        if n <= _GROUP:
-            return self._sides_of_each(low, high)
-        first = np.arange(0, n, _GROUP)
-        low_box, high_box = (
-            np.minimum.reduceat(low, first, axis=1) - 1,
-            np.maximum.reduceat(high, first, axis=1) + 1,
-        )
-        n_each = np.diff(first, append=n)
-        inside, crossed = (side.repeat(n_each) for side in self._sides(low_box, high_box))
-        near = np.flatnonzero(crossed)
-        inside[near], crossed[near] = self._sides_of_each(low[:, near], high[:, near])
-        return inside, crossed
-
-    def _sides_of_each(
-        self, low: NDArray[np.integer], high: NDArray[np.integer]
-    ) -> tuple[BoolArray, BoolArray]:
-        (y, x), half = (low + high) / 2, (high - low) / 2
-        odd, crossed = np.zeros(len(x), bool), np.zeros(len(x), bool)
-        for a, b in pairwise((*self.points, self.points[0])):
-            odd ^= _is_left_of(x, y, a, b)
-            crossed |= _is_crossed(x, y, half, a, b)
-        return odd & ~crossed, crossed
 
 
 class ShapesRegion(_Shape):
@@ -224,39 +187,6 @@ class ShapesRegion(_Shape):
         for shape in self.shapes:
             inside |= shape._mask(window, ratio)
         return inside
-
-
-def _is_left_of(
-    x: NDArray[np.float64], y: NDArray[np.float64], a: PointXY, b: PointXY
-) -> BoolArray:
-    """Return which points have the edge on their right, on the ray along +x."""
-    (ax, ay), (bx, by) = a, b
-    if ay == by:
-        return np.zeros(len(x), bool)
-    is_left: BoolArray = (y >= min(ay, by)) & (y < max(ay, by))
-    level = np.flatnonzero(is_left)
-    is_left[level] = x[level] < ax + (y[level] - ay) * (bx - ax) / (by - ay)
-    return is_left
-
-
-def _is_crossed(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    half: NDArray[np.float64],
-    a: PointXY,
-    b: PointXY,
-) -> BoolArray:
-    """Return which open rectangles, from their centres and half their sizes, an edge crosses.
-
-    By the separating axis theorem: neither x, y nor the edge's normal separates the two.
-    """
-    (ax, ay), (bx, by), (h, w) = a, b, half
-    crossed: BoolArray = (x - w < max(ax, bx)) & (x + w > min(ax, bx))
-    crossed &= (y - h < max(ay, by)) & (y + h > min(ay, by))
-    near = np.flatnonzero(crossed)
-    distance = np.abs((by - ay) * (x[near] - ax) - (bx - ax) * (y[near] - ay))
-    crossed[near] = distance < w[near] * abs(by - ay) + h[near] * abs(bx - ax)
-    return crossed
 
 
 class FileRegion(_SourceRegion, ABC):

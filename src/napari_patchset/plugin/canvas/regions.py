@@ -12,10 +12,10 @@ from psygnal import Signal
 from napari_patchset.annotations.features import Annotations
 from napari_patchset.annotations.raster import BoolArray
 from napari_patchset.errors import ArgumentError
+from napari_patchset.patching.areas import PointXY
 from napari_patchset.patching.regions import (
     FileRegion,
     Masks,
-    PointXY,
     Polygon,
     Rectangle,
     Region,
