@@ -14,7 +14,7 @@ from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import JobFolder, size_text
 from napari_patchset.jobs.status import WorkStatus, find_unfinished
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX, SUFFIXES
-from napari_patchset.stitching.status import folder_status, stitch_status
+from napari_patchset.stitching.image_writer import folder_status, stitch_status
 from napari_patchset.stitching.stitch_folder import SUFFIX, StitchFolder
 
 

@@ -1,4 +1,4 @@
-"""Write stitched images shard by shard: what a job does, and what completes the OME-Zarr.
+"""Write stitched images shard by shard: what a job does, what completes them, how far they are.
 
 One job fills a shard: it reads every patch that touches it in the order of the table, so that all
 executors write the same bytes. Each further level is made of the one before when that is complete.
@@ -8,7 +8,7 @@ written (see `stitch_folder`).
 
 from bisect import bisect
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import accumulate
 from math import prod
@@ -19,20 +19,15 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from napari_patchset.errors import ExportError
-from napari_patchset.exporting.plans.plan import Recipe
-from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.strategies import Tiled
-from napari_patchset.patching.strategies.tiled import Crops
+from napari_patchset.errors import ExportError, PatchsetError
+from napari_patchset.jobs.status import WorkStatus, work_status
 from napari_patchset.patchset.files import permitted_by
-from napari_patchset.patchset.layout import TABLE
 from napari_patchset.patchset.reader import PatchSet
-from napari_patchset.patchset.table import TableFile, find_split_rows, grid_of
 from napari_patchset.stacks.cache import SharedCache
 from napari_patchset.stitching import ome_zarr
 from napari_patchset.stitching.blending import Box, PlacedPatches, blend_patches
 from napari_patchset.stitching.full_resolution import interpolate, made_box
-from napari_patchset.stitching.predictions import Predictions, open_predictions
+from napari_patchset.stitching.predictions import PredictedPatches, Predictions, open_predictions
 from napari_patchset.stitching.stitch_folder import (
     ATTRIBUTE,
     StitchedShard,
@@ -217,8 +212,8 @@ class ImageWriter:
         return self._predictions[split].read(first - offset, last - offset)
 
     @cached_property
-    def _patches(self) -> "_PredictedPatches":
-        return _PredictedPatches.of(self._set, self.plan, self.folder)
+    def _patches(self) -> "PredictedPatches":
+        return PredictedPatches.of(self._set, self.plan, self.folder)
 
     @cached_property
     def _predictions(self) -> list[Predictions]:
@@ -226,63 +221,6 @@ class ImageWriter:
         ndim = len(self.plan.factor) + 2
         files = self.plan.predictions.items()
         return [open_predictions(Path(file.path), split, ndim) for split, file in files]
-
-
-@dataclass(frozen=True)
-class _PredictedPatches:
-    """The patches that have predictions, in the order of the table.
-
-    Attributes
-    ----------
-    grid : PatchGrid
-        Where they lie.
-    crops : Crops or None
-        How the tiling crops them; None if it does not.
-    number : int64 array
-        Index of each patch in the predictions of all splits, one split after the other.
-    offsets : list of int
-        Number of the first patch of each split of the plan. One number is left out in between, so
-        that consecutive patches are of one split.
-    """
-
-    grid: PatchGrid
-    crops: Crops | None
-    number: NDArray[np.int64]
-    offsets: list[int]
-
-    @classmethod
-    def of(cls, patch_set: PatchSet, plan: StitchPlan, folder: StitchFolder) -> "_PredictedPatches":
-        """Find the patches of a set that a plan has predictions of."""
-        sources = patch_set.manifest.sources
-        of_split = find_split_rows(TableFile(patch_set.path / TABLE), patch_set.manifest)
-        rows, number, offsets = [], [], [0]
-        for name in plan.predictions:
-            predicted = folder.rows(name)
-            chosen = np.flatnonzero(predicted) if predicted is not None else slice(None)
-            rows.append(of_split[name][chosen])
-            number.append(offsets[-1] + np.arange(len(of_split[name]))[chosen])
-            offsets.append(offsets[-1] + len(of_split[name]) + 1)
-        order = np.argsort(np.concatenate(rows))
-        grid = _read_grid(patch_set, np.concatenate(rows)[order])
-        strategy = Recipe.model_validate(patch_set.manifest.recipe).strategy
-        crops = None
-        if plan.blend == "crop" and isinstance(strategy, Tiled) and strategy.edge == "shift":
-            crops = strategy.crops(grid, sources)
-        return cls(grid, crops, np.concatenate(number)[order], offsets)
-
-
-def _read_grid(patch_set: PatchSet, rows: NDArray[np.int64]) -> PatchGrid:
-    """Read where the patches in ascending rows of the table lie, a part of the table at a time."""
-    sources = patch_set.manifest.sources
-    axes = sources[0].layout.spatial_axes.lower()
-    extents = [f"{axis}_{what}" for what in ("start", "size") for axis in axes]
-    grids, first = [], 0
-    for part in patch_set.table_parts(["source_index", "sample", "valid", *extents]):
-        own = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + len(part))]
-        if len(part):
-            grids.append(grid_of(part, sources, first)[own - first])
-        first += len(part)
-    return PatchGrid.concatenate(grids)
 
 
 def stitch_shards(
@@ -354,3 +292,50 @@ def _finite_range(
         low.append(float(finite.min()) if finite.size else None)
         high.append(float(finite.max()) if finite.size else None)
     return tuple(low), tuple(high)
+
+
+def stitch_status(out: str | Path) -> WorkStatus:
+    """Return how far the stitching of an OME-Zarr is.
+
+    Raises
+    ------
+    ExportError
+        If neither an OME-Zarr that was stitched nor an unfinished stitching has the name.
+    """
+    folder = StitchFolder.for_name(out)
+    if not folder.root.exists():
+        folder.check_free(overwrite=True)
+        if not folder.out.exists():
+            raise ExportError(
+                f"{out}: there is no image, and no unfinished stitching of that name."
+            )
+    return folder_status(folder)
+
+
+def folder_status(folder: StitchFolder) -> WorkStatus:
+    """Return how far the stitching in a folder is, whose plan may be damaged."""
+    folder.check_own()
+    status = work_status(folder, folder.out)
+    try:
+        plan = folder.find_plan()
+    except ExportError:  # it can be removed all the same
+        plan = None
+    if plan is None:
+        return status
+    if folder.is_in_place:
+        stage, shards, missing = "done", 0, 0
+    else:
+        stage, shards, missing = _stage(folder)
+    go_on = plan.command(folder.out) if status.next else ""
+    return replace(status, stage=stage, next=go_on, shards=shards, missing_shards=missing)
+
+
+def _stage(folder: StitchFolder) -> tuple[str, int, int]:
+    """Return the stage, the shards of all levels, and those missing; 0 without the patch set."""
+    try:
+        writer = ImageWriter(folder)
+    except (PatchsetError, OSError):
+        return "stitch", 0, 0
+    shards = [writer.n_shards(level) for level in range(writer.n_levels)]
+    missing = [len(folder.missing(level, n)) for level, n in enumerate(shards)]
+    return "stitch" if missing[0] else "levels", sum(shards), sum(missing)

@@ -2,9 +2,11 @@
 
 They lie in a zarr array, an .npy or .npz file, a folder of TIFF files (one a patch, in natural
 order of their names), or a patch set. They are read a few at a time, and may be larger than memory.
+`PredictedPatches` says where the patches lie that have some.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from operator import attrgetter
@@ -18,10 +20,16 @@ from numpy.typing import NDArray
 from zarr.errors import BaseZarrError
 
 from napari_patchset.errors import ArgumentError, IncompleteSetError, UnreadableFileError
-from napari_patchset.patchset.layout import UNSPLIT
+from napari_patchset.exporting.plans.plan import Recipe
+from napari_patchset.patching.grid import PatchGrid
+from napari_patchset.patching.strategies import Tiled
+from napari_patchset.patching.strategies.tiled import Crops
+from napari_patchset.patchset.layout import TABLE, UNSPLIT
 from napari_patchset.patchset.reader import PatchArray, PatchSet
+from napari_patchset.patchset.table import TableFile, find_split_rows, grid_of
 from napari_patchset.source import natural_key
 from napari_patchset.stacks.cache import OpenFiles, SharedCache
+from napari_patchset.stitching.stitch_folder import StitchFolder, StitchPlan
 
 
 class Predictions(Protocol):
@@ -263,3 +271,60 @@ def check_alike(predictions: Mapping[str, Predictions], counts: Mapping[str, int
 def _of(split: str) -> str:
     """Return " of train"; "" in a set that is not split."""
     return "" if split == UNSPLIT else f" of {split}"
+
+
+@dataclass(frozen=True)
+class PredictedPatches:
+    """The patches that have predictions, in the order of the table.
+
+    Attributes
+    ----------
+    grid : PatchGrid
+        Where they lie.
+    crops : Crops or None
+        How the tiling crops them; None if it does not.
+    number : int64 array
+        Index of each patch in the predictions of all splits, one split after the other.
+    offsets : list of int
+        Number of the first patch of each split of the plan. One number is left out in between, so
+        that consecutive patches are of one split.
+    """
+
+    grid: PatchGrid
+    crops: Crops | None
+    number: NDArray[np.int64]
+    offsets: list[int]
+
+    @classmethod
+    def of(cls, patch_set: PatchSet, plan: StitchPlan, folder: StitchFolder) -> "PredictedPatches":
+        """Find the patches of a set that a plan has predictions of."""
+        sources = patch_set.manifest.sources
+        of_split = find_split_rows(TableFile(patch_set.path / TABLE), patch_set.manifest)
+        rows, number, offsets = [], [], [0]
+        for name in plan.predictions:
+            predicted = folder.rows(name)
+            chosen = np.flatnonzero(predicted) if predicted is not None else slice(None)
+            rows.append(of_split[name][chosen])
+            number.append(offsets[-1] + np.arange(len(of_split[name]))[chosen])
+            offsets.append(offsets[-1] + len(of_split[name]) + 1)
+        order = np.argsort(np.concatenate(rows))
+        grid = _read_grid(patch_set, np.concatenate(rows)[order])
+        strategy = Recipe.model_validate(patch_set.manifest.recipe).strategy
+        crops = None
+        if plan.blend == "crop" and isinstance(strategy, Tiled) and strategy.edge == "shift":
+            crops = strategy.crops(grid, sources)
+        return cls(grid, crops, np.concatenate(number)[order], offsets)
+
+
+def _read_grid(patch_set: PatchSet, rows: NDArray[np.int64]) -> PatchGrid:
+    """Read where the patches in ascending rows of the table lie, a part of the table at a time."""
+    sources = patch_set.manifest.sources
+    axes = sources[0].layout.spatial_axes.lower()
+    extents = [f"{axis}_{what}" for what in ("start", "size") for axis in axes]
+    grids, first = [], 0
+    for part in patch_set.table_parts(["source_index", "sample", "valid", *extents]):
+        own = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + len(part))]
+        if len(part):
+            grids.append(grid_of(part, sources, first)[own - first])
+        first += len(part)
+    return PatchGrid.concatenate(grids)

@@ -29,7 +29,6 @@ from napari_patchset.stitching.full_resolution import FullSize, Interpolation
 from napari_patchset.stitching.image_writer import ImageWriter, planned_pyramids, stitch_shards
 from napari_patchset.stitching.predictions import Predictions, check_alike, open_predictions
 from napari_patchset.stitching.stitch_folder import (
-    SUFFIX,
     PredictionFile,
     StitchFolder,
     StitchPlan,
@@ -179,7 +178,7 @@ def iter_stitch(
         codec=codec,
     )
     plan = check_stitching(patch_set, predictions, out, options)
-    folder = StitchFolder.for_image(check_name(out))
+    folder = StitchFolder.for_name(out)
     if folder.is_in_place and folder.has_plan(plan):  # it was killed right at its end
         with folder.locked():
             folder.remove()
@@ -210,7 +209,7 @@ def check_stitching(
     """
     paths = _by_split(Path(os.path.abspath(patch_set)), predictions)
     with PatchSet(patch_set) as opened:
-        folder = StitchFolder.for_image(check_name(out))
+        folder = StitchFolder.for_name(out)
         check_apart([folder.out, folder.root], [str(opened.path), *map(str, paths.values())])
         return _plan(opened, paths, options)
 
@@ -294,14 +293,6 @@ def _by_split(patch_set: Path, predictions: PredictionPaths) -> dict[str, Path]:
     if not named:
         raise ArgumentError("Name the predictions of at least one split.")
     return {split: Path(os.path.abspath(path)) for split, path in named.items()}
-
-
-def check_name(out: str | Path) -> Path:
-    """Return the absolute path of an OME-Zarr; raise ArgumentError without its suffix."""
-    path = Path(os.path.abspath(out))
-    if not path.name.endswith(SUFFIX) or path.name == SUFFIX:
-        raise ArgumentError(f"{out}: the name of a stitched image ends with {SUFFIX}.")
-    return path
 
 
 def _plan(patch_set: PatchSet, paths: Mapping[str, Path], options: StitchOptions) -> StitchPlan:

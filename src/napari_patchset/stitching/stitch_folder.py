@@ -20,7 +20,7 @@ from pydantic import ConfigDict
 
 from napari_patchset._model import Frozen
 from napari_patchset.channels import format_channels
-from napari_patchset.errors import DestinationExistsError, ExportError
+from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
 from napari_patchset.jobs.folder import OTHER_NAME, REPLACED, JobFolder, files_of_jobs
 from napari_patchset.jobs.own_files import OwnFiles
 from napari_patchset.patchset.files import read_json, write_file
@@ -151,6 +151,14 @@ class StitchFolder(JobFolder[StitchPlan]):
     def for_image(cls, out: Path) -> Self:
         """Return the folder in which the OME-Zarr `out` is written."""
         return cls(out.with_name(out.name + PARTIAL_SUFFIX))
+
+    @classmethod
+    def for_name(cls, out: str | Path) -> Self:
+        """Return the folder of an OME-Zarr by any name; raise ArgumentError without its suffix."""
+        path = Path(os.path.abspath(out))
+        if not path.name.endswith(SUFFIX) or path.name == SUFFIX:
+            raise ArgumentError(f"{out}: the name of a stitched image ends with {SUFFIX}.")
+        return cls.for_image(path)
 
     def _parse_plan(self, data: bytes) -> StitchPlan:
         return StitchPlan.model_validate_json(data)

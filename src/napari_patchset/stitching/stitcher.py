@@ -19,7 +19,6 @@ from napari_patchset.stitching.predictions import Predictions, check_axes, open_
 from napari_patchset.stitching.stitch import (
     StitchOptions,
     StitchProgress,
-    check_name,
     patch_size,
     plan_stitching,
     run_plan,
@@ -68,7 +67,7 @@ class Stitcher:
         self._predicted: dict[str, _Spool] = {}
         with ExitStack() as exits:
             self._set = exits.enter_context(PatchSet(patch_set))
-            self._folder = StitchFolder.for_image(check_name(out))
+            self._folder = StitchFolder.for_name(out)
             check_apart([self._folder.out, self._folder.root], [str(self._set.path)])
             self._folder.check_free(overwrite)
             exits.enter_context(self._folder.locked())
