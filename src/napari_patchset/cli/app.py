@@ -86,7 +86,7 @@ class LazyGroup(TyperGroup):
             explain_bad_setting(error)
             is_set = os.environ.get("PATCHSET_JSON", "0") not in _UNSET
             REPORT.as_json |= "--json" in arguments or is_set
-            REPORT.error(error.format_message(), error.exit_code, is_told=True)
+            REPORT.error(error.format_message(), error.exit_code, is_printed=True)
             raise
         except KeyboardInterrupt as interrupt:
             REPORT.error(interrupt.args[0] if interrupt.args else "interrupted", exit_code())

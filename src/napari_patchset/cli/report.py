@@ -115,13 +115,13 @@ class Report:
         else:
             typer.echo(f"{name}: {message}")
 
-    def error(self, message: str, exit_code: int, *, is_told: bool = False) -> None:
-        """Report why the command fails; `is_told` if standard error has it already."""
+    def error(self, message: str, exit_code: int, *, is_printed: bool = False) -> None:
+        """Report why the command fails; `is_printed` if standard error has it already."""
         self.close()
         logger.error(message)
         if self.as_json:
             self._print("error", message=message, exit_code=exit_code)
-        if not is_told:
+        if not is_printed:
             typer.echo(f"patchset: {message}", err=True)
 
     def summary(self, text: str, *, is_failure: bool = False, **figures: Any) -> None:

@@ -43,27 +43,27 @@ def choose_candidates(
     masks : dict of str to bool array or Annotations, or None
         What `read_region` returns.
     progress : callable
-        Called with how much of labels and annotations was looked at, in percent, and 100.
+        Called with how much of labels and annotations is read, in percent, and 100.
     """
     strategy, refs = plan.strategy, plan.sources
     labels: list[_Labels] | None = None
     classes: list[_Annotations] | None = None
-    looked = _Looked(plan, len(refs), progress)
+    read_progress = _ReadProgress(plan, len(refs), progress)
     with OpenImages(plan, opener, check_cancelled=check_cancelled) as images:
         roles = [ANNOTATIONS if ref.annotations else LABELS for ref in refs]
         has_all = all(role in ref.images for role, ref in zip(roles, refs, strict=True))
         if strategy.reads_labels and has_all:
             pairs = enumerate(zip(sources, roles, strict=True))
-            labels = [_Labels(images, index, *pair, looked) for index, pair in pairs]
+            labels = [_Labels(images, index, *pair, read_progress) for index, pair in pairs]
         if strategy.named_classes and all(ref.annotations for ref in refs):
-            classes = [_Annotations(images, *pair, looked) for pair in enumerate(sources)]
+            classes = [_Annotations(images, *pair, read_progress) for pair in enumerate(sources)]
         grid = strategy.plan(sources, masks, labels, classes)
         if not _is_split_by_outlines(plan):
             return grid
-        return replace(grid, outline=_touched_outlines(plan, grid, sources, images, looked))
+        return replace(grid, outline=_touched_outlines(plan, grid, sources, images, read_progress))
 
 
-def looks_at_classes(plan: ExportPlan) -> bool:
+def reads_classes(plan: ExportPlan) -> bool:
     """Return whether candidates are chosen by labels or annotations, which may take long."""
     strategy = plan.strategy
     return strategy.reads_labels or bool(strategy.named_classes) or _is_split_by_outlines(plan)
@@ -73,10 +73,10 @@ def _is_split_by_outlines(plan: ExportPlan) -> bool:
     return plan.split is not None and plan.split.by == ANNOTATION
 
 
-class _Looked:
-    """Report how much of the sources was looked at, one after the other, in percent.
+class _ReadProgress:
+    """Report how much of the sources is read, one after the other, in percent.
 
-    A split by outlines looks at them again.
+    A split by outlines reads them again.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class _Looked:
         self._index, self._n_blocks, self._blocks = -1, 1, set[tuple[int, int, int, int]]()
         self._percent = -1
         if self._n_passes:
-            self.tell(0, 0, 0)
+            self._report(0, 0, 0)
 
-    def at(
+    def on_window(
         self, index: int, source: SourceInfo, plane: tuple[int, int], window: Rect, is_flat: bool
     ) -> None:
-        """Report that a window of a plane, its sample and depth, was looked at.
+        """Report that a window of a plane, its sample and depth, is read.
 
         `is_flat`: whether the other planes need not be.
         """
@@ -104,19 +104,19 @@ class _Looked:
         rows = range(window.y // SIDE, -(-(window.y + window.h) // SIDE))
         columns = range(window.x // SIDE, -(-(window.x + window.w) // SIDE))
         self._blocks.update((*plane, row, column) for row in rows for column in columns)
-        self.tell(0, index, len(self._blocks) / self._n_blocks)
+        self._report(0, index, len(self._blocks) / self._n_blocks)
 
-    def tell(self, n_before: int, index: int, share: float) -> None:
-        """Report the share of a source that was looked at, after a number of passes over all."""
+    def _report(self, n_before: int, index: int, share: float) -> None:
+        """Report the share of a source that is read, after a number of passes over all."""
         done = n_before + (index + min(share, 1.0)) / self._n
         percent = int(100 * done / max(1, self._n_passes))
         if percent > self._percent:
             self._percent = percent
             self._progress(percent, 100)
 
-    def of_outlines(self, index: int, done: int, total: int) -> None:
+    def on_outlines(self, index: int, done: int, total: int) -> None:
         """Report how many outlines of a source were compared for a split, and how many it has."""
-        self.tell(self._n_passes - 1, index, done / total)
+        self._report(self._n_passes - 1, index, done / total)
 
     def _n_planes(self, source: SourceInfo) -> int:
         has_depth = len(source.spatial_shape) == 3
@@ -129,7 +129,7 @@ def _touched_outlines(
     grid: PatchGrid,
     sources: Sequence[SourceInfo],
     images: OpenImages,
-    looked: _Looked,
+    read_progress: _ReadProgress,
 ) -> NDArray[np.int32]:
     """Return the group of outlines that each patch touches, see `touched_outlines`."""
     outline = np.full(len(grid), NO_OUTLINE, np.int32)
@@ -150,7 +150,7 @@ def _touched_outlines(
 
         def progress(done: int, total: int, index: int = index) -> None:
             images.check_cancelled()
-            looked.of_outlines(index, done, total)
+            read_progress.on_outlines(index, done, total)
 
         outline[rows] = touched_outlines(stack.annotations, boxes, progress)
     return outline
@@ -159,8 +159,10 @@ def _touched_outlines(
 class _Annotations:
     """The annotations of one source; see `ClassMasks`."""
 
-    def __init__(self, images: OpenImages, index: int, source: SourceInfo, looked: _Looked) -> None:
-        self._images, self._index, self._source, self._looked = images, index, source, looked
+    def __init__(
+        self, images: OpenImages, index: int, source: SourceInfo, progress: _ReadProgress
+    ) -> None:
+        self._images, self._index, self._source, self._progress = images, index, source, progress
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -179,7 +181,7 @@ class _Annotations:
         self._images.check_cancelled()
         with self._images.source_errors(self._index):
             mask = self._masks.class_mask(window, classes, sample, depth)
-        self._looked.at(self._index, self._source, (sample, depth), window, self.is_flat)
+        self._progress.on_window(self._index, self._source, (sample, depth), window, self.is_flat)
         return mask
 
     @property
@@ -193,10 +195,15 @@ class _Labels:
     """The labels of one source: the classes of its annotations if it has any, else its labels."""
 
     def __init__(
-        self, images: OpenImages, index: int, source: SourceInfo, role: str, looked: _Looked
+        self,
+        images: OpenImages,
+        index: int,
+        source: SourceInfo,
+        role: str,
+        progress: _ReadProgress,
     ) -> None:
         self._images, self._index, self._source, self._role = images, index, source, role
-        self._looked = looked
+        self._progress = progress
 
     @property
     def names(self) -> Mapping[str, int]:
@@ -223,7 +230,7 @@ class _Labels:
                 pixels = stack.class_labels(window, self.names, sample, depth)
             else:
                 pixels = stack.extract_patch(sample, [0], start, size)[0]
-        self._looked.at(self._index, self._source, (sample, depth), window, is_flat=False)
+        self._progress.on_window(self._index, self._source, (sample, depth), window, is_flat=False)
         return pixels
 
     @property

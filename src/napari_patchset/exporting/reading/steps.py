@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple, TypeVar
 
 Result = TypeVar("Result")
 
-Tell = Callable[[int, int], None]
-"""Is told how much is done, and of how much."""
+Report = Callable[[int, int], None]
+"""Is called with how much is done, and of how much."""
 
 
 Stage = Literal["read", "choose"]
@@ -46,27 +46,29 @@ def run_steps(
 
 
 def run_in_thread(
-    work: Callable[[Tell], Result], check_cancelled: Callable[[], None], stage: Stage
+    work: Callable[[Report], Result],
+    check_cancelled: Callable[[], None],
+    stage: Stage,
 ) -> Generator[Step, None, Result]:
-    """Run the work of a stage in a thread, yield what it tells, and return what it returns.
+    """Run the work of a stage in a thread, yield what it reports, and return what it returns.
 
     Parameters
     ----------
     work : callable
         Calls its argument from time to time, which raises an exception if the work is to end.
     check_cancelled : callable
-        Called whenever the work tells something; an exception that it raises ends the work.
+        Called whenever the work reports something; an exception that it raises ends the work.
     """
     steps, is_closed = SimpleQueue[Step | None](), Event()
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         check_cancelled()
         if is_closed.is_set():
             raise CancelledError
         steps.put(Step(done, total, stage))
 
     with ThreadPoolExecutor(1, "steps") as pool:
-        running = pool.submit(work, tell)
+        running = pool.submit(work, report)
         running.add_done_callback(lambda _: steps.put(None))
         try:
             while (step := steps.get()) is not None:

@@ -16,7 +16,7 @@ from napari_patchset.errors import SOURCE_ERRORS, ArgumentError
 from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, MASK, SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.plans.region_files import read_region
-from napari_patchset.exporting.reading.candidates import choose_candidates, looks_at_classes
+from napari_patchset.exporting.reading.candidates import choose_candidates, reads_classes
 from napari_patchset.exporting.reading.class_images import (
     annotations_in_steps,
     check_classes,
@@ -31,7 +31,7 @@ from napari_patchset.exporting.reading.sources import (
     find_repeats,
     repeats_notice,
 )
-from napari_patchset.exporting.reading.steps import Step, Tell, run_in_thread
+from napari_patchset.exporting.reading.steps import Report, Step, run_in_thread
 from napari_patchset.patching.filters.patch_filters import MaskFilter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import Masks
@@ -248,13 +248,13 @@ def _chosen(
     masks: Masks,
     check_cancelled: Callable[[], None],
 ) -> Generator[Step, None, PatchGrid]:
-    """Choose the candidates, and yield how far that is if labels or annotations are looked at."""
-    if not looks_at_classes(plan):
+    """Choose the candidates, and yield how far that is if labels or annotations are read."""
+    if not reads_classes(plan):
         return choose_candidates(plan, sources, masks, check_cancelled=check_cancelled)
 
-    def choose(tell: Tell) -> PatchGrid:
+    def choose(progress: Report) -> PatchGrid:
         return choose_candidates(
-            plan, sources, masks, check_cancelled=check_cancelled, progress=tell
+            plan, sources, masks, check_cancelled=check_cancelled, progress=progress
         )
 
     return (yield from run_in_thread(choose, check_cancelled, "choose"))
