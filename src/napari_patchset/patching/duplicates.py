@@ -200,9 +200,6 @@ def _keys(distance: int) -> Iterator[np.int64]:
     n = 1
     while n * _BITS // (distance + n) < _KEY_BITS:
         n += 1
-    groups = [sum(1 << int(bit) for bit in group) for group in _split_bits(distance + n)]
+    parts = np.array_split(np.arange(_BITS), distance + n)
+    groups = [sum(1 << int(bit) for bit in part) for part in parts]
     yield from (np.int64(sum(chosen)) for chosen in combinations(groups, n))
-
-
-def _split_bits(n: int) -> list[NDArray[np.int64]]:
-    return np.array_split(np.arange(_BITS), n)

@@ -188,10 +188,6 @@ MIN_TILE_BYTES = 32 * 2**20
 """Bytes of the memory that decoded tiles have at least, whatever the limit."""
 
 
-def _decode_block(block: Block) -> NDArray[Any]:
-    return block.decode()
-
-
 @dataclass(slots=True)
 class _PinnedTile:
     """The part of a tile that is in memory: where it lies in the plane, and its pixels."""
@@ -227,7 +223,7 @@ class TileBuffer:
     ) -> None:
         self._batches, self._span = batches, span
         self._pool, self._check_cancelled = pool, check_cancelled
-        self._decode = decode or _decode_block
+        self._decode = decode or (lambda block: block.decode())
         self._pinned: dict[Hashable, _PinnedTile] = {}
         of_stack = slice(span.start, span.stop)
         self._extent = batches.high[of_stack, :2].max(axis=0) + 1
