@@ -28,14 +28,16 @@ from napari_patchset.exporting.writing.destination import (
 from napari_patchset.exporting.writing.finalize import finalize
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
 from napari_patchset.exporting.writing.metrics import score_chunks
-from napari_patchset.exporting.writing.selection import Selection, select_candidates
+from napari_patchset.exporting.writing.selection import (
+    Selection,
+    select_candidates,
+)
 from napari_patchset.exporting.writing.shard_writer import write_shards
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patching.filters.measurements import check_filters
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.regions import GeoJsonRegion
-from napari_patchset.patching.splits.groups import TEST, TRAINING, VALIDATION
 from napari_patchset.patching.splits.sheet_columns import check_split_column
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import read_attributes
@@ -351,27 +353,6 @@ def select(workdir: WorkDir, frozen: FrozenPlan) -> Selection:
     grid, metrics = workdir.candidates(frozen), workdir.scores.read(frozen)
     is_readable = ~np.isin(grid.source_index, list(workdir.failed()))
     selection = select_candidates(frozen.plan, grid, frozen.sources, metrics, is_readable)
-    check_selection(selection)
+    selection.check_not_empty()
     workdir.write_selection(selection)
     return selection
-
-
-def check_selection(selection: Selection) -> None:
-    """Raise ArgumentError if a split has no patch."""
-    if empty := [split for split, count in selection.counts.items() if not count]:
-        raise ArgumentError(_explain_empty(empty, selection, len(selection.split)))
-
-
-def _explain_empty(splits: list[str], selection: Selection, n: int) -> str:
-    """Explain why splits have no patches, with the remedy."""
-    purposes = {UNSPLIT: "", TRAINING: " for training"}
-    purposes |= {VALIDATION: " for validation", TEST: " for a test"}
-    purpose = " and".join(purposes[split] for split in splits)
-    counts = list(selection.rejected.items())
-    if len(counts) == 1 and counts[0][1] == n:
-        return f"No patches left{purpose}: {counts[0][0]} rejected all {n:,}. Loosen the filter."
-    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "none"
-    return (
-        f"No patches left{purpose} of {n:,}. Rejected are {reasons}. Change the filters or the "
-        "split."
-    )

@@ -21,7 +21,7 @@ from napari_patchset.exporting.plans.command_line import make_plan
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.failures import Failure
 from napari_patchset.exporting.reading.steps import run_steps
-from napari_patchset.exporting.stages import check_candidates, check_selection
+from napari_patchset.exporting.stages import check_candidates
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
 from napari_patchset.exporting.writing.metrics import score_chunks
 from napari_patchset.exporting.writing.selection import ArraySelection, select_candidates
@@ -138,7 +138,7 @@ class LazyPatchSet(PatchMapping[LazyPatchArray]):
         self.failures = (*frozen.failures, *failed.values())
         is_readable = ~np.isin(grid.source_index, list(failed))
         self._selection = select_candidates(plan, grid, frozen.sources, metrics, is_readable)
-        check_selection(self._selection)
+        self._selection.check_not_empty()
         self._arrays = {
             array_name(each.layout.split, each.layout.role): LazyPatchArray(each, self._reader)
             for each in self._selection.arrays(frozen.arrays)

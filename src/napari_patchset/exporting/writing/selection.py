@@ -10,12 +10,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_patchset.errors import ExportError
+from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.splits.groups import NO_SPLIT
+from napari_patchset.patching.splits.groups import NO_SPLIT, TEST, TRAINING, VALIDATION
 from napari_patchset.patching.verdicts import Metrics, Verdicts
-from napari_patchset.patchset.layout import ArrayLayout
+from napari_patchset.patchset.layout import UNSPLIT, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.source import SourceInfo
 
@@ -96,6 +96,11 @@ class Selection:
         """Number of patches in each fold; empty without folds."""
         return self.verdicts.fold_sizes
 
+    def check_not_empty(self) -> None:
+        """Raise ArgumentError if a split has no patch."""
+        if empty := [split for split, count in self.counts.items() if not count]:
+            raise ArgumentError(_explain_empty(empty, self, len(self.split)))
+
     def arrays(self, layouts: Sequence[ArrayLayout]) -> list[ArraySelection]:
         """Return every array of the set, split by split, for one layout of each role."""
         arrays = []
@@ -139,4 +144,19 @@ def select_candidates(
     reasons = (*verdicts.reasons, UNREADABLE)
     return Selection.from_verdicts(
         replace(verdicts, split=split, reason=reason, reasons=reasons, metrics=metrics, fold=fold)
+    )
+
+
+def _explain_empty(splits: list[str], selection: Selection, n: int) -> str:
+    """Explain why splits have no patches, with the remedy."""
+    purposes = {UNSPLIT: "", TRAINING: " for training"}
+    purposes |= {VALIDATION: " for validation", TEST: " for a test"}
+    purpose = " and".join(purposes[split] for split in splits)
+    counts = list(selection.rejected.items())
+    if len(counts) == 1 and counts[0][1] == n:
+        return f"No patches left{purpose}: {counts[0][0]} rejected all {n:,}. Loosen the filter."
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "none"
+    return (
+        f"No patches left{purpose} of {n:,}. Rejected are {reasons}. Change the filters or the "
+        "split."
     )
