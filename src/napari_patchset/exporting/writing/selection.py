@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,7 @@ class Selection:
     def check_not_empty(self) -> None:
         """Raise ArgumentError if a split has no patch."""
         if empty := [split for split, count in self.counts.items() if not count]:
-            raise ArgumentError(_explain_empty(empty, self, len(self.split)))
+            raise ArgumentError(_explain_empty(empty, self))
 
     def arrays(self, layouts: Sequence[ArrayLayout]) -> list[ArraySelection]:
         """Return every array of the set, split by split, for one layout of each role."""
@@ -130,29 +130,33 @@ def select_candidates(
     readable = np.flatnonzero(is_readable)
     measured = {column: values[readable] for column, values in metrics.items()}
     verdicts = recipe.judge(grid[readable], sources, measured)
-    if (n := len(grid)) == len(readable):
+    if len(grid) == len(readable):
         return Selection.from_verdicts(verdicts)
-    split, reason = np.full(n, NO_SPLIT, np.int8), np.full(n, len(verdicts.reasons), np.int8)
-    split[readable], reason[readable] = verdicts.split, verdicts.reason
-    fold = None
-    if verdicts.fold is not None:
-        fold = np.full(n, NO_SPLIT, np.int8)
-        fold[readable] = verdicts.fold
-    metrics = {name: np.full(n, np.nan) for name in verdicts.metrics}
-    for name, values in metrics.items():
-        values[readable] = verdicts.metrics[name]
-    reasons = (*verdicts.reasons, UNREADABLE)
+
+    def spread(values: NDArray[Any], other: float) -> NDArray[Any]:
+        """Return values for all candidates; those that can't be read get another one."""
+        all_values = np.full(len(grid), other, values.dtype)
+        all_values[readable] = values
+        return all_values
+
     return Selection.from_verdicts(
-        replace(verdicts, split=split, reason=reason, reasons=reasons, metrics=metrics, fold=fold)
+        replace(
+            verdicts,
+            split=spread(verdicts.split, NO_SPLIT),
+            reason=spread(verdicts.reason, len(verdicts.reasons)),
+            reasons=(*verdicts.reasons, UNREADABLE),
+            metrics={name: spread(values, np.nan) for name, values in verdicts.metrics.items()},
+            fold=None if verdicts.fold is None else spread(verdicts.fold, NO_SPLIT),
+        )
     )
 
 
-def _explain_empty(splits: list[str], selection: Selection, n: int) -> str:
+def _explain_empty(splits: list[str], selection: Selection) -> str:
     """Explain why splits have no patches, with the remedy."""
     purposes = {UNSPLIT: "", TRAINING: " for training"}
     purposes |= {VALIDATION: " for validation", TEST: " for a test"}
     purpose = " and".join(purposes[split] for split in splits)
-    counts = list(selection.rejected.items())
+    counts, n = list(selection.rejected.items()), len(selection.split)
     if len(counts) == 1 and counts[0][1] == n:
         return f"No patches left{purpose}: {counts[0][0]} rejected all {n:,}. Loosen the filter."
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "none"
