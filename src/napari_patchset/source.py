@@ -10,6 +10,7 @@ table or an array.
 import operator
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -26,7 +27,7 @@ from pydantic import Field
 from napari_patchset._model import Frozen
 from napari_patchset.axes import AxisLayout, DepthAxis, check_depth_axis
 from napari_patchset.credentials import strip_credentials
-from napari_patchset.errors import ArgumentError, UnknownPixelSizeError
+from napari_patchset.errors import ArgumentError, UnknownPixelSizeError, UnreadableFileError
 
 SceneId = int | str
 """The file's own id of a scene: a CZI's number, a TIFF's series, the path of an image in a zarr."""
@@ -281,7 +282,7 @@ def local_path(name: str) -> str:
     if sys.platform == "win32":
         return url2pathname(path)
     else:  # mypy sees only one of the branches
-        return os.fsdecode(unquote_to_bytes(path))  # of any bytes
+        return os.fsdecode(unquote_to_bytes(os.fsencode(path)))  # of any bytes
 
 
 def path_text(path: str | Path) -> str:
@@ -292,6 +293,20 @@ def path_text(path: str | Path) -> str:
     except UnicodeEncodeError:
         return f"{FILE}{quote(os.fsencode(os.path.abspath(text)))}"
     return text
+
+
+def refuse_special_file(path: str | Path, mode: int) -> None:
+    """Raise UnreadableFileError for a pipe, socket or device: opening it may wait for ever.
+
+    Parameters
+    ----------
+    mode : int
+        `st_mode` of its status.
+    """
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UnreadableFileError(
+            f"{path}: it is a pipe, a socket or a device; copy what it yields to a file."
+        )
 
 
 def split_source(

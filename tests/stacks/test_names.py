@@ -15,6 +15,7 @@ import tifffile
 import zarr
 
 from napari_patchset import (
+    CziImageStack,
     ExportPlan,
     PatchSet,
     Tiled,
@@ -24,8 +25,9 @@ from napari_patchset import (
     open_stack,
     verify,
 )
-from napari_patchset.errors import ExportError
+from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.exporting.writing.workdir import WorkDir
+from napari_patchset.stacks.metadata import describe
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import digests, plan_for
 from support.pixels import encode, expected
@@ -51,12 +53,12 @@ def czi_of(czi: MakeCzi, folder: Path, name: str) -> Path:
     return czi(SCENE).rename(path)
 
 
-def tiff_of(czi: MakeCzi, folder: Path, name: str) -> Path:
+def tiff_of(czi: MakeCzi | None, folder: Path, name: str) -> Path:
     tifffile.imwrite(folder / f"{name}.tif", GREY, tile=(16, 16), compression="zlib")
     return folder / f"{name}.tif"
 
 
-def zarr_of(czi: MakeCzi, folder: Path, name: str) -> Path:
+def zarr_of(czi: MakeCzi | None, folder: Path, name: str) -> Path:
     zarr.create_array(folder / f"{name}.zarr", data=GREY, chunks=(16, 16))
     return folder / f"{name}.zarr"
 
@@ -205,6 +207,83 @@ def test_a_set_is_written_to_a_disk(file: Path, run: Callable[..., tuple[int, st
     assert "written to a disk, not to s3://bucket/a.patches.zarr" in error
     assert "secret" not in error
     assert not Path("s3:").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_a_pipe_is_refused_at_once(
+    tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    sound = tiff_of(None, folder, "sound")
+    for name in ("pipe.tif", "pipe.czi", "pipe.geojson"):
+        os.mkfifo(folder / name)
+    for words in (("info",), ("export", "--patch-size", "16", "--out", "a.patches.zarr")):
+        code, _, error = run(*words, folder / "pipe.tif")
+        assert code == 1
+        assert "pipe.tif: it is a pipe" in error
+        assert error.count("\n") == 1
+    code, _, error = run(
+        *("export", sound, "--annotations", folder / "pipe.geojson", "--patch-size", "16"),
+        *("--out", "a.patches.zarr"),
+    )
+    assert code == 1
+    assert "pipe.geojson: it is a pipe" in error
+    with pytest.raises(UnreadableFileError, match=r"pipe\.czi: it is a pipe"):
+        CziImageStack(folder / "pipe.czi")
+    group = zarr_of(None, folder, "with pipe")
+    (group / "zarr.json").unlink()
+    (group / ".zgroup").touch()  # a folder is a store by this file
+    os.mkfifo(group / "zarr.json")
+    with pytest.raises(UnreadableFileError, match=r"zarr\.json: it is a pipe"):
+        list_scenes(group)
+    shutil.rmtree(group)
+    assert run("export", folder, "--patch-size", "16", "--out", "b.patches.zarr")[::2] == (0, "")
+
+
+def test_a_link_to_nothing_is_skipped_in_a_folder_too(
+    tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    sound = tiff_of(None, folder, "sound")
+    broken, circle = folder / "broken.tif", folder / "circle.tif"
+    try:
+        broken.symlink_to("nowhere.tif")
+        circle.symlink_to("circle.tif")
+        (folder / "notes.txt").symlink_to("nowhere.txt")
+    except OSError:
+        pytest.skip("this user may make no links")
+    for out, files in (("a", [folder]), ("b", [broken, circle, sound])):
+        code, _, error = run("export", *files, "--patch-size", "16", "--out", f"{out}.patches.zarr")
+        assert code == 1  # something was skipped
+        lines = sorted(error.splitlines())
+        assert [line.partition(".tif")[0] for line in lines] == [
+            f"skipped: {broken.with_suffix('')}",
+            f"skipped: {circle.with_suffix('')}",
+        ]
+        assert len(PatchSet(f"{out}.patches.zarr")["all"]) == 6
+        assert "No such file" in lines[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("name", [b"z \xe4.zarr", b"\xff/z%41.zarr"])
+def test_a_zarr_whose_name_is_not_utf8(
+    tmp_path: Path, run: Callable[..., tuple[int, str, str]], name: bytes
+) -> None:
+    folder = tmp_path / "folder"
+    path = folder / os.fsdecode(name)
+    path.parent.mkdir(parents=True)
+    zarr.create_array(zarr_of(None, tmp_path, "plain").rename(path) / "more", data=GREY)
+    with open_stack(path) as stack:
+        assert describe(stack).name == str(path)
+    assert run("info", path)[0] == 0
+    for source in (path, path.parent, path / "more"):
+        code, _, error = run(
+            *("export", source, "--patch-size", "16", "--out", "a.patches.zarr", "--overwrite")
+        )
+        assert (code, error) == (0, "")
+        assert list(verify("a.patches.zarr")) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")

@@ -27,6 +27,7 @@ import numpy as np
 from napari_patchset.annotations.features import EVERY_PLANE, UNCLASSIFIED, Annotations, Color
 from napari_patchset.annotations.polygons import Feature, make_annotations
 from napari_patchset.errors import ArgumentError, UnreadableFileError
+from napari_patchset.source import refuse_special_file
 
 SUFFIXES = (".geojson", ".json")
 """Suffixes of GeoJSON files."""
@@ -59,6 +60,7 @@ def read_geojson(path: str | Path, progress: Progress = lambda done, total: None
         If the file is damaged or no GeoJSON.
     """
     path = Path(path)
+    refuse_special_file(path, path.stat().st_mode)
     with path.open("rb") as file:
         document = _Document(file, path, progress)
         features = _Features()

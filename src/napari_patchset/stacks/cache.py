@@ -26,6 +26,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.source import refuse_special_file
 from napari_patchset.stacks.retrying import call_with_retries
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -172,8 +173,12 @@ class FileCache(Generic[_Value]):
         self._cache: SharedCache[tuple[Hashable, ...], _Value] = SharedCache(limit, size_of)
 
     def get(self, path: Path, read: Callable[[Path], _Value]) -> _Value:
-        """Return `read(path)`, calling it only if the file is new or has changed."""
+        """Return `read(path)`, calling it only if the file is new or has changed.
+
+        Raises UnreadableFileError if it is no regular file.
+        """
         status = path.stat()
+        refuse_special_file(path, status.st_mode)
         if time() - max(status.st_mtime, status.st_ctime) < _SETTLED_SECONDS:
             return read(path)
         # The inode and its time expose a replaced file that has the old size and time.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_patchset.errors import ArgumentError
-from napari_patchset.source import PixelSize, Rect, SceneId, SourceInfo, local_path
+from napari_patchset.source import FILE, PixelSize, Rect, SceneId, SourceInfo
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.protocol import ImageStack
 
@@ -186,7 +186,7 @@ def describe(stack: ImageStack, key: str | None = None) -> SourceInfo:
     """
     axes = getattr(stack, "axes", None)
     return SourceInfo(
-        name=local_path(str(stack.source)),
+        name=str(stack.source).removeprefix(FILE),
         key=key or content_key(stack),
         scene=getattr(stack, "scene", None),
         axes=stack.original_axes,

@@ -94,6 +94,9 @@ FILE_FORMATS: tuple[FileFormat, ...] = (
     _ZARR,
 )
 
+IMAGE_SUFFIXES = frozenset(suffix for each in FILE_FORMATS for suffix in each.suffixes)
+"""Of the names of all files that are read, in small letters."""
+
 _FORMAT_OF_FILE: FileCache[FileFormat] = FileCache(256)
 
 

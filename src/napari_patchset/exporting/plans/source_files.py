@@ -6,7 +6,6 @@ Also as images that are paired with sources: one file for all, or a folder with 
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +23,7 @@ from napari_patchset.exporting.plans.image_refs import (
 )
 from napari_patchset.patchset.layout import LABELS, PARTIAL_SUFFIX, SUFFIXES
 from napari_patchset.source import SceneId, is_remote, local_path, natural_key, split_source
-from napari_patchset.stacks.opening import find_format, list_files, scene_ids
+from napari_patchset.stacks.opening import IMAGE_SUFFIXES, find_format, list_files, scene_ids
 from napari_patchset.stacks.sequence import SequenceAxis
 from napari_patchset.stacks.zarr.store import is_zarr
 
@@ -149,14 +148,22 @@ def _files_at(path: str | Path) -> Sequence[str | Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the images in a folder, patch sets excluded, by name; ArgumentError if none is."""
+    """Return the images in a folder, patch sets excluded, by name; ArgumentError if none is.
+
+    A file that can't be opened, such as a link to nothing, is one if its name is that of an image.
+    """
     images = []
     for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
         if path.name.startswith(".") or path.name.endswith((*SUFFIXES, PARTIAL_SUFFIX)):
             continue
-        with suppress(UnreadableFileError):  # of no format
+        try:
             find_format(path)
-            images.append(path)
+        except UnreadableFileError:  # of no format
+            continue
+        except OSError:  # reported when it is read, as that of a file which is named itself
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+        images.append(path)
     if not images:
         raise ArgumentError(f"{folder}: there is no image in this folder; name one, or another.")
     return images

@@ -19,7 +19,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.source import FILE, natural_key
+from napari_patchset.source import FILE, natural_key, refuse_special_file
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -150,7 +150,9 @@ class LocalRoot(Root):
         folder, _, name = key.rpartition("/")
         path = self.folder(folder) / name
         try:
-            return (self.folder(key) if path.is_symlink() else path).read_bytes()
+            file = self.folder(key) if path.is_symlink() else path
+            refuse_special_file(file, file.stat().st_mode)
+            return file.read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 

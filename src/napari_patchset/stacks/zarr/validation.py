@@ -21,6 +21,7 @@ import zarr
 from zarr.codecs import BloscCodec, ShardingCodec
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.source import refuse_special_file
 from napari_patchset.stacks.zarr.store import NUMBER_KINDS
 
 _MAX_CHUNK_BYTES = 2 * 2**30
@@ -80,6 +81,7 @@ def check_chunks(array: zarr.Array[Any], folder: Path, name: str) -> None:
         return
     for key in sampled_keys(array, _CHECKED_CHUNKS):
         try:
+            refuse_special_file(folder / key, (folder / key).stat().st_mode)
             with (folder / key).open("rb") as file:
                 problem = check(file, os.fstat(file.fileno()).st_size)
         except (FileNotFoundError, NotADirectoryError):
