@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import nullcontext, suppress
 from importlib import import_module
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from napari_patchset import PatchSet, __version__
 from napari_patchset.cli import signals
 from napari_patchset.cli.app import COMMANDS
 from napari_patchset.errors import PatchsetError
+from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
 from support.zarr_maker import drawn, put_in_memory, write_image
 
@@ -557,6 +559,37 @@ def test_lists_of_files_are_joined(run, czi: MakeCzi) -> None:
     assert (code, err.count("skipped")) == (0, 0)
     with PatchSet("a.patches.zarr") as made:
         assert {Path(source["path"]).name for source in made.provenance.sources} == set(names)
+
+
+def test_a_list_may_come_from_standard_input(
+    run, czi: MakeCzi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    czi(*SCENES)
+    lines = BytesIO(b"# of the first day\nimage.czi@1\n")
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(lines))
+    words = ("--patch-size", "8,8", "--format", "coordinates", "--out", "a.patches")
+    assert run("export", "--files-from", "-", *words)[0] == 0
+    with PatchSet("a.patches") as made:
+        assert [source["scene"] for source in made.provenance.sources] == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ((), {PatchCategory.TRAIN}),
+        (("--filter", "mean[0]>p50"), {PatchCategory.TRAIN, PatchCategory.REJECTED}),
+        (("--val", "0.4"), {PatchCategory.TRAIN, PatchCategory.VAL}),
+    ],
+)
+def test_preview_draws_what_filters_and_split_decide(
+    run, czi: MakeCzi, options: tuple[str, ...], shown: set[PatchCategory]
+) -> None:
+    path = czi(*SCENES)
+    words = ("preview", path, "--scene", 1, "--patch-size", "20,20", "--out", "p.png")
+    assert run(*words, *options)[0] == 0
+    picture = imagecodecs.png_decode(Path("p.png").read_bytes())
+    drawn = {bytes(color).hex() for color in np.unique(picture.reshape(-1, 3), axis=0)}
+    assert {each for each in PatchCategory if CATEGORY_COLORS[each][1:] in drawn} == shown
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")

@@ -83,4 +83,5 @@ def test_the_overview_is_the_finest_level_that_fits() -> None:
 def test_a_small_image_is_enlarged() -> None:
     stack = InMemoryImageStack("array", np.ones((2, 1, 3, 30, 40), np.uint16))
     grid = grid_over(2, 1, 3, 30, 40, strategy=Tiled(size=(1, 10, 10)), depth_axis="Z")
-    assert render(stack, grid, 0, sample=1, depth=2).shape == (750, 1000, 3)
+    category = np.zeros(len(grid), np.uint8)
+    assert render(stack, grid, category, sample=1, depth=2).shape == (750, 1000, 3)

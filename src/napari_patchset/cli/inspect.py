@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import imagecodecs
 import typer
 
+from napari_patchset.channels import channel_indices
 from napari_patchset.cli.export import show_events, write_places
 from napari_patchset.cli.parameters import (
     Files,
@@ -23,15 +24,18 @@ from napari_patchset.cli.settings import flag, option
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.command_line import make_plan
 from napari_patchset.exporting.plans.plan import ExportPlan
-from napari_patchset.exporting.plans.region_files import read_region
-from napari_patchset.exporting.reading.candidates import choose_candidates
+from napari_patchset.exporting.reading.failures import SourcesFailed
 from napari_patchset.exporting.reading.open_images import open_source
-from napari_patchset.exporting.reading.sources import describe_sources
+from napari_patchset.exporting.reading.steps import run_steps
 from napari_patchset.exporting.run import iter_export
+from napari_patchset.exporting.writing.frozen_plan import freeze_plan
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patchset.layout import SUFFIX
+from napari_patchset.preview.categories import patch_categories
 from napari_patchset.preview.image import render
 from napari_patchset.sample import ensure_sample
+from napari_patchset.stacks.metadata import image_metadata
+from napari_patchset.training.lazy import measure_candidates
 from napari_patchset.verification.verify import verify as find_differences
 
 
@@ -48,6 +52,8 @@ def preview(
 ) -> None:
     """Draw the patches on an image, as a PNG.
 
+    Training patches are yellow, validation patches blue, those of a test violet, rejected ones red.
+
     Example: patchset preview cells.czi --scene 1 --patch-size 64,64 --overlap 16 --out grid.png
     """
     chosen = plan_from(files, f"preview{SUFFIX}", plan, options)
@@ -59,14 +65,22 @@ def preview(
 
 
 def write_preview(plan: ExportPlan, sample: int | None, out: Path) -> None:
-    """Write the patches of a plan's first source as a PNG: on one sample, at its middle depth."""
-    sources = describe_sources(plan)
-    grid = choose_candidates(plan, sources, read_region(plan.strategy))
-    with open_source(plan, plan.sources[0]) as stack:
+    """Write the patches of a plan's only source as a PNG: on one sample, at its middle depth.
+
+    They have the colours of the window: those of their splits, of folds as the first one has it.
+    """
+    frozen, grid = run_steps(freeze_plan(plan, lambda: None))
+    metrics, failed = measure_candidates(frozen, grid, DEFAULT_WORKERS)
+    if failed:
+        raise SourcesFailed(failed)
+    category = patch_categories(plan.judge(grid, frozen.sources, metrics), fold=0)
+    with open_source(plan, frozen.plan.sources[0]) as stack:
         n_samples, _, *spatial = stack.data_shape
-        depth = spatial[0] if plan.depth_axis != "none" else 1
+        depth = spatial[0] // 2 if plan.depth_axis != "none" else 0
         index = n_samples // 2 if sample is None else sample
-        picture = render(stack, grid, 0, index, depth // 2)
+        names = [channel.name for channel in image_metadata(stack).channels]
+        channels = channel_indices(names, plan.channels)
+        picture = render(stack, grid, category, sample=index, depth=depth, channels=channels)
     out.write_bytes(imagecodecs.png_encode(picture))
 
 

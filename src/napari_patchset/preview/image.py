@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
+from napari_patchset.preview.categories import CATEGORY_COLORS
 from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.stacks.metadata import Channel, image_metadata
 from napari_patchset.stacks.protocol import ImageStack
@@ -19,9 +19,13 @@ SCREEN = 1024
 
 
 def overview(
-    stack: ImageStack, sample_idx: int, depth: int = 0, longest: int = SCREEN
+    stack: ImageStack,
+    sample_idx: int,
+    depth: int = 0,
+    longest: int = SCREEN,
+    channels: Sequence[int] | None = None,
 ) -> tuple[NDArray[Any], float]:
-    """Read one plane of every channel, CYX, at about the resolution of a screen.
+    """Read one plane of some channels, None for all, CYX, at about the resolution of a screen.
 
     Its longer side is at most `longest` if the stack has levels that small. Its pixels per pixel of
     the image come with it.
@@ -32,7 +36,7 @@ def overview(
     *outer, height, width = level.data_shape
     is_3d = len(outer) == 3
     start, size = ((depth, 0, 0), (1, height, width)) if is_3d else ((0, 0), (height, width))
-    planes = level.extract_patch(sample_idx, None, start, size)
+    planes = level.extract_patch(sample_idx, channels, start, size)
     return planes[:, 0] if is_3d else planes, width / stack.data_shape[-1]
 
 
@@ -98,16 +102,29 @@ def draw_patches(
 
 
 def render(
-    stack: ImageStack, grid: PatchGrid, source_index: int, sample: int, depth: int = 0
+    stack: ImageStack,
+    grid: PatchGrid,
+    category: NDArray[np.uint8],
+    *,
+    sample: int,
+    depth: int = 0,
+    channels: Sequence[int] | None = None,
 ) -> NDArray[np.uint8]:
-    """Draw one plane of a stack, the grid's source of an index, with its candidates.
+    """Draw one plane of a stack, the first source of a grid, with its candidates.
 
     A small image is enlarged by a whole factor.
+
+    Parameters
+    ----------
+    category : uint8 array
+        The `PatchCategory` of each candidate.
+    channels : sequence of int or None
+        The channels to draw; None for all.
     """
-    planes, scale = overview(stack, sample, depth)
-    picture = composite(planes, image_metadata(stack).channels)
+    planes, scale = overview(stack, sample, depth, channels=channels)
+    known = image_metadata(stack).channels
+    picture = composite(planes, known if channels is None else [known[i] for i in channels])
     enlarge = max(1, SCREEN // max(picture.shape))
     picture = picture.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
-    category = np.full(len(grid), PatchCategory.TRAIN, np.uint8)
-    patches = PlanePatches.from_grid(grid, category, source_index, sample, depth)
+    patches = PlanePatches.from_grid(grid, category, 0, sample, depth)
     return draw_patches(picture, patches, scale * enlarge)

@@ -214,8 +214,6 @@ def _scores(
     frozen: FrozenPlan, grid: PatchGrid, threads: int, path: Path | None
 ) -> tuple[dict[str, NDArray[np.float64]], dict[int, Failure]]:
     """Measure the candidates, or read what was measured before; return also what failed."""
-    if not frozen.n_score_chunks:
-        return {}, {}
     digest = _digest(frozen, grid)
     if path is not None and path.exists():
         try:
@@ -224,7 +222,7 @@ def _scores(
             metadata = {}
         if metadata.get(_DIGEST, b"").decode() == digest:
             return metrics, {}
-    metrics, failed = _measure(frozen, grid, threads)
+    metrics, failed = measure_candidates(frozen, grid, threads)
     if path is not None and not failed:
         write_columns(path, metrics, {_DIGEST: digest})
     return metrics, failed
@@ -245,10 +243,15 @@ def _digest(frozen: FrozenPlan, grid: PatchGrid) -> str:
     return digest_bytes(json.dumps(texts).encode())
 
 
-def _measure(
+def measure_candidates(
     frozen: FrozenPlan, grid: PatchGrid, threads: int
 ) -> tuple[dict[str, NDArray[np.float64]], dict[int, Failure]]:
-    """Score the candidates as an export does, in a folder that is deleted afterwards."""
+    """Score the candidates as an export does, in a folder that is deleted afterwards.
+
+    Return the metrics, none if nothing is to be measured, and the sources that can't be read.
+    """
+    if not frozen.n_score_chunks:
+        return {}, {}
     with TemporaryDirectory(prefix="napari-patchset-") as folder:
         workdir = WorkDir.for_set(Path(folder) / Path(frozen.plan.out).name)
         workdir.freeze(frozen, grid)

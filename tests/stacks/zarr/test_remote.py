@@ -1,6 +1,7 @@
 """Images behind a URL: requests are few, overlap, and are repeated; secrets stay secret."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -189,6 +190,22 @@ def test_a_secret_reaches_the_processes_of_an_export(
     with export(plan_of(str(server.folder / "x.zarr"), tmp_path / "b.patches.zarr")) as made:
         np.testing.assert_array_equal(pixels, made["all"][:])
     assert_nowhere([], tmp_path)
+
+
+@pytest.mark.usefixtures("secret_url")
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_job_elsewhere_takes_secrets_from_netrc_and_from_fsspecs_environment(
+    server: WebServer, tmp_path: Path, knows: bool
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password s3cretPa55\n", "utf-8")
+    (tmp_path / ".netrc").chmod(0o600)
+    environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    if knows:
+        environment["FSSPEC_HTTP"] = '{"params": {"sig": "tok3nOfAccess"}}'
+    command = [sys.executable, "-m", "napari_patchset", "info", f"{server.url}/x.zarr"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == (0 if knows else 1), ended.stderr
+    assert ("401" in ended.stderr) != knows
 
 
 def test_a_secret_is_in_no_error_and_no_text_of_a_plan(
