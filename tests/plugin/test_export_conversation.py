@@ -115,7 +115,7 @@ def test_nothing_moves_when_a_question_comes_and_it_goes_when_it_is_about_someth
     window.until(lambda: status(window) == "Saved a.patches.zarr")
     window.open(czi(SceneSpec(rect=(0, 0, 128, 128)), name="other.czi"))
     assert status(window) == ""
-    assert export.open.enabled  # what was typed still names it
+    assert not export.open.enabled  # that is another image's
 
 
 def test_the_set_of_an_image_is_proposed_when_it_is_chosen_again_and_any_that_is_named_opens(
@@ -147,6 +147,27 @@ def test_the_set_of_an_image_is_proposed_when_it_is_chosen_again_and_any_that_is
     shutil.rmtree(made)
     window.type_size(32, 32)
     assert not export.open.enabled
+
+
+def test_a_name_that_is_typed_or_loaded_is_not_that_of_the_next_image(
+    window: Window, file: Path, czi: MakeCzi, tmp_path: Path
+) -> None:
+    window.open(file)
+    export = window.widget.export
+    made = tmp_path / "made.patches.zarr"
+    save_to(window, made)
+    window.click(export.start)
+    window.until(lambda: status(window) == "Saved made.patches.zarr")
+    assert export.open.enabled
+    window.viewer.layers.clear()
+    window.settle()
+    assert (export.destination, export.open.enabled, status(window)) == ("", False, "")
+    window.open(czi(SceneSpec(rect=(0, 0, 128, 128)), name="other.czi"))
+    assert export.destination == str(tmp_path / "other.patches.zarr")
+    assert (export.open.enabled, status(window)) == (False, "")
+    window.open(file)
+    assert export.destination == str(made)
+    assert export.open.enabled
 
 
 @pytest.fixture
@@ -323,7 +344,7 @@ def test_labels_of_another_shape_are_refused_by_the_preview(
     assert [path.name for path in tmp_path.iterdir()] == ["image.czi"]
 
 
-def test_what_the_user_typed_as_destination_stays(
+def test_what_the_user_typed_as_destination_stays_with_its_image(
     window: Window, file: Path, czi: MakeCzi, tmp_path: Path
 ) -> None:
     other = czi(SceneSpec(rect=(0, 0, 128, 128)), name="other.czi")
@@ -334,6 +355,9 @@ def test_what_the_user_typed_as_destination_stays(
     assert str(tmp_path / "other.patches.zarr") in window.widget.export.out.tooltip
     save_to(window, tmp_path / "mine.patches.zarr")
     window.widget.source.file.value = file
+    window.settle()
+    assert window.widget.export.destination == str(tmp_path / "image.patches.zarr")
+    window.widget.source.file.value = other
     window.settle()
     assert window.widget.export.destination == str(tmp_path / "mine.patches.zarr")
     window.unfold("Output")

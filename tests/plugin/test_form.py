@@ -18,6 +18,7 @@ from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Balanced, Random, Stratified, Tiled, Whole
 from napari_patchset.plugin.canvas.summary import size_hint
 from napari_patchset.plugin.export_control import time_left
+from napari_patchset.plugin.form.export_section import ExportSection
 from napari_patchset.plugin.form.fields import Fold
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.size_row import LengthBox
@@ -647,3 +648,41 @@ def test_a_length_is_limited_to_the_image(form: RecipeForm) -> None:
     assert form.patches.hint.value == hint
     show_calibrated(form, 0.5)
     assert strategy(form) == Tiled(size=("64um", "100um"), overlap=("12.5um", 8))
+
+
+def test_the_proposed_name_follows_the_image_and_a_typed_one_stays_with_its_image(
+    qtbot: QtBot, tmp_path: Path
+) -> None:
+    export = ExportSection()
+    qtbot.addWidget(export.native)
+    images = a, b, c = (tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "c.tif")
+    names = {image: tmp_path / f"{image.stem}.patches.zarr" for image in images}
+
+    def show(image: Path | None) -> str:
+        export.turn_to(image)
+        if image is not None:
+            export.propose(str(names[image]))
+        return export.destination
+
+    def type_name(name: str) -> Path:
+        field = export.out.line_edit.native
+        field.selectAll()
+        qtbot.keyClicks(field, str(tmp_path / name))
+        return tmp_path / name
+
+    assert [show(image) for image in images] == list(map(str, names.values()))
+    export.rename(tmp_path / "c-2.patches.zarr")  # Keep both
+    assert show(a) == str(names[a])
+    typed = type_name("mine.patches.zarr")
+    export.end_in(".patches")
+    assert export.destination == str(tmp_path / "mine.patches")
+    export.end_in(".patches.zarr")
+    assert show(a) == str(typed)
+    assert show(b) == str(names[b])
+    assert show(None) == ""
+    assert show(a) == str(typed)
+    show(None)
+    early = type_name("early.patches.zarr")  # before an image is open
+    assert [show(c), show(b), show(c)] == [str(early), str(names[b]), str(early)]
+    export.out.line_edit.native.clear()
+    assert show(c) == str(names[c])

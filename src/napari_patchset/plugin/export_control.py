@@ -185,7 +185,8 @@ class ExportControl:
         recipe, out = self._order.plan, self._order.plan.out
         if isinstance(recipe, FormState):
             self.exported[image_path(recipe.sources[recipe.shown_index])] = out
-        self._offer(out if self._order.format.has_pixels else "")  # before Cancel loses the focus
+        is_shown = out == self._section.destination and self._order.format.has_pixels
+        self._offer(out if is_shown else "")  # before Cancel loses the focus
         self._section.status.tooltip = out
         self._on_end(f"Saved {event.path.name}{_left_out(event.failures)}")
 

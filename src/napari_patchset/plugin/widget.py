@@ -258,6 +258,8 @@ class PatchesWidget(Panel):
         self.form.filters.forget()
         self.form.split.samples.image = self.source.file.value
         self.export_control.forget()
+        with self.export.out.changed.blocked():  # the form does not fit the image yet
+            self.export.turn_to(self.source.file.value)
         self.summary.setMinimumHeight(0)
         self.form.pairs.offer(self.source.file.value, self.source_control.others)
         self._show_parts()
@@ -268,6 +270,7 @@ class PatchesWidget(Panel):
         self._show_parts()
         if is_new:
             with self.export.out.changed.blocked():  # the form does not fit the image yet
+                self.export.turn_to(context.path)
                 self.export.propose(self.export_control.exported.get(context.path, context.out))
                 self._on_format()  # that may have changed since the name was proposed
         if (shown := self.source_control.shown_scene) is not None:

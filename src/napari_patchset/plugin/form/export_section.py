@@ -65,8 +65,11 @@ class ExportSection(Section):
         self.status.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         super().__init__([Section([self.out]), self.status], labels=False)
         self.native.layout().insertWidget(1, self._row)
-        self._proposed = self._tip = ""
-        self.out.changed.connect(self._show_path)
+        self._tip = ""
+        self._image: Path | None = None
+        self._chosen: dict[Path | None, Path] = {}
+        """The destination of each image for which the user, or a plan, has chosen one."""
+        self.out.changed.connect(self._on_out)
         self._problem: str | None = None
         self._outcome, self._is_error = "", False
         self._is_running = False
@@ -77,21 +80,42 @@ class ExportSection(Section):
         value = self.out.value
         return "" if value is None or value == Path() else str(value)
 
+    def turn_to(self, image: Path | None) -> None:
+        """Show the destination that was chosen for an image, none if that is still to be proposed.
+
+        What is chosen while no image is shown is meant for the next one.
+        """
+        if image is not None and None in self._chosen:
+            self._chosen[image] = self._chosen.pop(None)
+        self._image = image
+        self.rename(self._chosen.get(image))
+
     def propose(self, out: str) -> None:
-        """Propose a destination; one that the user has chosen stays."""
-        if self.destination in ("", self._proposed):
-            self._proposed = out
-            self.out.value = Path(out)
+        """Propose a destination; one that the user has chosen for the shown image stays."""
+        if self._image not in self._chosen:
+            self.rename(Path(out))
+
+    def rename(self, out: Path | None) -> None:
+        """Change the destination; it is chosen by the user if the one before was."""
+        is_chosen = self._image in self._chosen
+        self.out.value = out
+        self._remember(out if is_chosen else None)
+
+    def _on_out(self) -> None:
+        """Take a destination for the choice of the user, and show it."""
+        self._remember(Path(self.destination) if self.destination else None)
+        self._show_path()
+
+    def _remember(self, chosen: Path | None) -> None:
+        """Remember what is chosen for the shown image, None for nothing."""
+        if chosen is None:
+            self._chosen.pop(self._image, None)
+        else:
+            self._chosen[self._image] = chosen
 
     def _show_path(self) -> None:
         """Show the whole path in the tooltip, as the field is often too short for it."""
         self.out.tooltip = f"{self._tip}\n{self.destination}".strip()
-
-    def rename(self, out: Path) -> None:
-        """Change the destination; the user has not chosen it if the one before was proposed."""
-        if self.destination == self._proposed:
-            self._proposed = str(out)
-        self.out.value = out
 
     def end_in(self, suffix: str) -> None:
         """Change the suffix of the destination to that of a format."""
