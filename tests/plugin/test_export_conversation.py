@@ -81,7 +81,7 @@ def test_nothing_moves_when_a_question_comes_and_it_goes_when_it_is_about_someth
 ) -> None:
     window.open(file)
     export = window.widget.export
-    parts = [export.out.native, export.status.native, export.native]
+    parts = [export.out.native, export.more.parentWidget(), export.native]
     origin = QPoint(0, 0)
 
     def places() -> list[tuple[int, int]]:

@@ -89,16 +89,16 @@ def notifying(slot: _Slot) -> _Slot:
     return cast("_Slot", notified)
 
 
-def ask_image(parent: QWidget, beside: Path | None) -> Path | None:
+def ask_image(parent: QWidget, image: Path | None) -> Path | None:
     """Open a dialog for an image file, in the folder of another one; None if it is cancelled."""
-    name, _ = QFileDialog.getOpenFileName(parent, "Open file", _folder_of(beside), _image_kinds())
+    name, _ = QFileDialog.getOpenFileName(parent, "Open file", folder_of(image), _image_kinds())
     return Path(name) if name else None
 
 
-def ask_images(parent: QWidget, beside: Path | None) -> list[Path]:
+def ask_images(parent: QWidget, image: Path | None) -> list[Path]:
     """Open a dialog for image files, in the folder of another one; empty if it is cancelled."""
     title = "Add files to the set"
-    names, _ = QFileDialog.getOpenFileNames(parent, title, _folder_of(beside), _image_kinds())
+    names, _ = QFileDialog.getOpenFileNames(parent, title, folder_of(image), _image_kinds())
     return list(map(Path, names))
 
 
@@ -107,20 +107,15 @@ def _image_kinds() -> str:
     return f"Images ({' '.join(f'*{suffix}' for suffix in suffixes)});;All files (*)"
 
 
-def _folder_of(image: Path | None) -> str:
-    """Return the folder of an image, "" for none, and for a layer, whose path is no file's."""
-    return str(image.parent) if image is not None and image.is_absolute() else ""
-
-
-def ask_plan(parent: QWidget) -> Path | None:
+def ask_plan(parent: QWidget, folder: str) -> Path | None:
     """Open a dialog for a plan file; None if it is cancelled."""
-    name, _ = QFileDialog.getOpenFileName(parent, "Load plan", "", "Plans (*.json)")
+    name, _ = QFileDialog.getOpenFileName(parent, "Load plan", folder, "Plans (*.json)")
     return Path(name) if name else None
 
 
-def beside(image: Path | None) -> str:
-    """Return the folder of an image, to look there first; "" for a layer, or far away."""
-    return str(image.parent) if image is not None and image.exists() else ""
+def folder_of(image: Path | None) -> str:
+    """Return the folder of an image, to look there first; "" for none, a layer, or far away."""
+    return str(image.parent) if image is not None and image.is_absolute() else ""
 
 
 def ask_sheet(parent: QWidget, folder: str) -> Path | None:
@@ -136,10 +131,10 @@ def ask_plan_name(parent: QWidget, proposed: str) -> Path | None:
     return Path(name) if name else None
 
 
-def ask_outlines(parent: QWidget) -> Path | None:
+def ask_outlines(parent: QWidget, folder: str) -> Path | None:
     """Open a dialog for a file of outlines; None if it is cancelled."""
     kinds = f"GeoJSON ({' '.join(f'*{suffix}' for suffix in GEOJSON_SUFFIXES)})"
-    name, _ = QFileDialog.getOpenFileName(parent, "Outlines of the image", "", kinds)
+    name, _ = QFileDialog.getOpenFileName(parent, "Outlines of the image", folder, kinds)
     return Path(name) if name else None
 
 

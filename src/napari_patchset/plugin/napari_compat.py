@@ -324,6 +324,8 @@ def scale_bar(viewer: Viewer) -> Any:
 def show_scale_bar(viewer: Viewer) -> None:
     """Show the scale bar; the box behind it, which napari 0.9 resizes at each zoom, is a mesh."""
     bar = scale_bar(viewer)
+    if not bar.visible:  # napari's own place for it, at the right, is where it notifies
+        bar.position = "bottom_left"
     bar.visible = True
     visuals = getattr(_whole(viewer).window._qt_viewer.canvas, "_viewer_overlay_to_visual", {})
     for visual in visuals.get(bar, ()):

@@ -12,6 +12,7 @@ from pathlib import Path
 from napari.layers import Labels
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError, SplitError
@@ -22,10 +23,10 @@ from napari_patchset.plugin.canvas.placing import PlaceControl
 from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.canvas.regions import RegionControl
 from napari_patchset.plugin.canvas.summary import border_hint, size_hint, summarize
-from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan, message, notifying
+from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan, folder_of, message, notifying
 from napari_patchset.plugin.export_control import ExportControl
 from napari_patchset.plugin.form.export_section import ExportSection
-from napari_patchset.plugin.form.fields import keep_height
+from napari_patchset.plugin.form.fields import TextBox
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.scroll_panel import Panel
 from napari_patchset.plugin.history import Edit, History, bind_undo_keys
@@ -42,9 +43,12 @@ from napari_patchset.plugin.stitching import StitchControl
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 
 _NOTHING_OPEN = (
-    "Open a CZI, a TIFF, a zarr or a folder of images: drop it on the window. To try it without a "
-    "file of yours, choose File > Open Sample > Cells in three scenes (Patchset)."
+    "Open a CZI, a TIFF, a zarr or a folder of images: drop it on the window. Or try File > Open "
+    "Sample > Cells in three scenes (Patchset)."
 )
+
+_LINES, _PER_LINE = (3, 7), 120
+"""The fewest and the most lines of the texts, and the height of a panel for each of them."""
 
 
 class PatchesWidget(Panel):
@@ -76,14 +80,14 @@ class PatchesWidget(Panel):
         self.stitching = StitchControl(self, napari_viewer, lambda: self.export.destination)
         self.loading, self.preferences = Worker(), Worker()
         self.history = History()
-        self.summary.setWordWrap(True)
+        self.texts = TextBox([self.summary, self.preview.plane], lines=_LINES[0])
         self.fill(
             (
                 *(self.source.native, self.picker, self.source_control.extra_files.native),
                 *(self.source_control.fold, self.patches.native, self.form.more),
             ),
             (
-                *(self.summary, self.preview.buttons),
+                *(self.texts, self.preview.buttons),
                 *(self.preview.view, self.export.native),
             ),
         )
@@ -92,6 +96,14 @@ class PatchesWidget(Panel):
         self._on_file()
         self._refresh()
         self.preferences.run(read_output_defaults)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Give texts and the map of scenes what the fields that are used most leave."""
+        super().resizeEvent(event)
+        self.texts.reserve(min(max(self.height() // _PER_LINE, _LINES[0]), _LINES[1]))
+        parts = (self.source, self.source_control.extra_files.row, *self.patches.fields)
+        used = (self.picker.names, *(each.native for each in parts))
+        self.picker.take(self.room_left_by(used))
 
     @property
     def state(self) -> FormState | None:
@@ -260,7 +272,6 @@ class PatchesWidget(Panel):
         self.export_control.forget()
         with self.export.out.changed.blocked():  # the form does not fit the image yet
             self.export.turn_to(self.source.file.value)
-        self.summary.setMinimumHeight(0)
         self.form.pairs.offer(self.source.file.value, self.source_control.others)
         self._show_parts()
         self._plan()
@@ -284,7 +295,7 @@ class PatchesWidget(Panel):
     def _show_parts(self) -> None:
         is_open = self.source_control.shown_scene is not None
         self.form.more.setVisible(is_open)
-        self.source_control.extra_files.visible = is_open
+        self.source_control.extra_files.enabled = is_open
 
     def _on_preferred(self, output: OutputDefaults) -> None:
         self.form.output.prefer(output)
@@ -366,7 +377,6 @@ class PatchesWidget(Panel):
         if style != self.summary.styleSheet():
             self.summary.setStyleSheet(style)
         self.summary.setText(text)
-        keep_height(self.summary)
 
     def _form_state(self) -> FormState:
         self.patches.judge()  # a click on a button of macOS leaves the field its focus
@@ -376,7 +386,7 @@ class PatchesWidget(Panel):
         raise ArgumentError(f"Still reading {file_name(path)}…" if path else _NOTHING_OPEN)
 
     def _load(self) -> None:
-        if (path := ask_plan(self)) is not None:
+        if (path := ask_plan(self, folder_of(self.source.file.value))) is not None:
             self.loading.run(load_plan, path, self.source_control.scenes_shown)
 
     @notifying

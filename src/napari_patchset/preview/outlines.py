@@ -214,7 +214,8 @@ def outline_segments(patches: PlanePatches, inset: float = 0) -> LineSegments:
     Patches of one category on a complete grid share their lines, so a million of them take a few
     thousand. Otherwise each has its own, `inset` pixels inside of its border so that neighbours
     do not hide each other, and a diagonal if it is rejected. Those that are kept come last, above
-    the others; a rejected one in another depth of the same place is not drawn.
+    the others: at a place where one is kept in one depth and rejected in another, the diagonal is
+    seen in the outline of the one that is kept.
     """
     if patches.is_uniform:
         if patches.axes is not None:
@@ -223,9 +224,8 @@ def outline_segments(patches: PlanePatches, inset: float = 0) -> LineSegments:
             return LineSegments(data, np.resize(patches.category[:1], len(data)))
         inset = 0
     size = np.maximum(np.array(patches.size) - 2 * inset, 0)
-    low, place = patches.start - 0.5 + inset, patches.start @ np.array([2**32, 1])
-    is_kept = patches.category != PatchCategory.REJECTED
-    rejected = low[~is_kept & ~np.isin(place, place[is_kept])]
+    low, is_kept = patches.start - 0.5 + inset, patches.category != PatchCategory.REJECTED
+    rejected = low[~is_kept]
     diagonals = np.stack([rejected, np.broadcast_to(size, rejected.shape)], axis=1)
     below, above = np.concatenate([_boxes(rejected, size), diagonals]), _boxes(low[is_kept], size)
     category = np.full(len(below), PatchCategory.REJECTED, np.uint8)

@@ -26,7 +26,7 @@ from napari_patchset.plugin.canvas.drawn_outlines import (
     ReadOutlines,
     read_outlines,
 )
-from napari_patchset.plugin.dialogs import USER_ERRORS, ask_outlines, message, notifying
+from napari_patchset.plugin.dialogs import USER_ERRORS, ask_outlines, folder_of, message, notifying
 from napari_patchset.plugin.form.annotations import AnnotationsSection, ClassInfo
 from napari_patchset.plugin.history import Edit
 from napari_patchset.plugin.layers.layer_stack import register_layer
@@ -270,7 +270,8 @@ class AnnotationControl:
     # Files
 
     def _ask(self) -> None:
-        if (path := ask_outlines(self._section.native)) is not None:
+        image = None if self._key is None else self._key[0]
+        if (path := ask_outlines(self._section.native, folder_of(image))) is not None:
             self.open(path)
 
     def _read_file(self, key: Key, ref: AnnotationsRef) -> None:

@@ -45,8 +45,8 @@ _SMALL = 24
 _SAME_WIDTH = 1.25
 """Factor by which a line may thicken before it is redrawn; thinner, it would vanish."""
 
-_MAX_SCALE = 3.0
-"""Factor by which lines scale at most while one zooms."""
+_SCALES = 0.6, 3.0
+"""Factors by which lines scale at most while one zooms: thinner, they would vanish."""
 
 _SHADE, _EXAMPLE_SHADE = 0.4, 0.25
 """Opacity of what a patch has in common with others, under the mouse and else."""
@@ -249,7 +249,7 @@ class GridOverlay:
         if _is_same_width(drawn, pixel):
             return True
         is_moving = self._zoomed_to != pixel
-        if is_moving and 1 / _MAX_SCALE < drawn / pixel < _MAX_SCALE:
+        if is_moving and _SCALES[0] < drawn / pixel < _SCALES[1]:
             self._still.start()
             return True
         return False

@@ -197,7 +197,7 @@ class OverlayLayers:
     def _add_lines(
         self, lines: NDArray[np.float64], colors: NDArray[np.float64], width: float, space: Space
     ) -> None:
-        options = {**space, "edge_width": width, "vector_style": "line"}
+        options = {**space, "edge_width": width, "vector_style": "line", "opacity": 1}
         options["metadata"] = _mark(GRID_NAME)
         layer = Vectors(lines, name=GRID_NAME, **options)
         limit_thumbnail(layer, _MAX_IN_THUMBNAIL)

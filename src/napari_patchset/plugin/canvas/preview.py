@@ -11,7 +11,7 @@ import numpy as np
 from napari.viewer import Viewer
 from numpy.typing import NDArray
 from psygnal import Signal
-from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_patchset.channels import channel_indices
 from napari_patchset.plugin.canvas.overlay import GridOverlay
@@ -19,7 +19,6 @@ from napari_patchset.plugin.canvas.plane_grid import PlaneGrid
 from napari_patchset.plugin.canvas.pointer import Pointer, StatusLine
 from napari_patchset.plugin.canvas.summary import plane_summary
 from napari_patchset.plugin.captions import patch_lines
-from napari_patchset.plugin.form.fields import keep_height
 from napari_patchset.plugin.gallery.gallery import Gallery
 from napari_patchset.plugin.gallery.patches import PlannedPatches
 from napari_patchset.plugin.gallery.picked_patch import PatchView
@@ -85,7 +84,6 @@ class PreviewControl:
         self.status = StatusLine(viewer)
         self.view, self.gallery = PatchView(), Gallery(window)
         self.plane = QLabel()
-        self.plane.setWordWrap(True)
         self.gallery_button = QPushButton("Gallery…")
         self.gallery_button.setToolTip(
             "Show the patches side by side: sort them, look at those that are rejected, and keep "
@@ -98,7 +96,7 @@ class PreviewControl:
         )
         self.reject_button = QPushButton("Next rejected")
         self.reject_button.setToolTip("Go to the next patch that is not exported, and show why.")
-        self.buttons = _below(self.plane, self.pick_button, self.gallery_button, self.reject_button)
+        self.buttons = _row(self.pick_button, self.gallery_button, self.reject_button)
         self.overlay.outlined.connect(self._on_outlined)
         self.pointer.clicked.connect(self._pick)
         self.pointer.moved.connect(self._on_moved)
@@ -230,7 +228,6 @@ class PreviewControl:
         if (grid := self.overlay.grid) is not None:
             text = plane_summary(grid.planned, grid.patches)
             self.plane.setText(text if self._is_outlined else f"{text}. {_TOO_SMALL}")
-            keep_height(self.plane)
 
     def _on_moved(self, position: tuple[float, ...]) -> None:
         self._mouse = position
@@ -368,15 +365,14 @@ class PreviewControl:
             self.frame(row, has_focus=False)
 
 
-def _below(label: QLabel, *buttons: QPushButton) -> QWidget:
-    """Return buttons in a row below a label."""
-    box = QWidget()
-    layout = QGridLayout(box)
+def _row(*buttons: QPushButton) -> QWidget:
+    """Return buttons in a row."""
+    row = QWidget()
+    layout = QHBoxLayout(row)
     layout.setContentsMargins(0, 0, 0, 0)
-    layout.addWidget(label, 0, 0, 1, len(buttons))
-    for column, button in enumerate(buttons):
-        layout.addWidget(button, 1, column)
-    return box
+    for button in buttons:
+        layout.addWidget(button)
+    return row
 
 
 def _start_of(planned: PlanPreview, row: int) -> YX:

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from magicgui.types import FileDialogMode
 from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
 from qtpy.QtWidgets import QMenu, QPushButton, QSizePolicy, QStackedWidget
 
 from napari_patchset.patchset.layout import stem_of
-from napari_patchset.plugin.form.fields import Row, Section, small_button
+from napari_patchset.plugin.form.fields import Row, Section, TextBox, small_button
 from napari_patchset.plugin.napari_compat import theme_colors
 
 
@@ -19,7 +18,7 @@ class ExportSection(Section):
 
     One row holds the buttons, while an export runs its progress, and the answers to a question:
     what is clicked does not move. The line below tells why an export is impossible, asks, or tells
-    what came of the last one; the space of two lines is reserved.
+    what came of the last one.
     """
 
     def __init__(self) -> None:
@@ -59,12 +58,9 @@ class ExportSection(Section):
         for each in (self._idle, self._running, self._question):
             self._row.addWidget(each.native)
         self.status = Label(value="")
-        self.status.native.setWordWrap(True)
-        self.status.native.setMinimumHeight(2 * self.status.native.fontMetrics().lineSpacing())
-        self.status.native.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.status.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        super().__init__([Section([self.out]), self.status], labels=False)
-        self.native.layout().insertWidget(1, self._row)
+        super().__init__([Section([self.out])], labels=False)
+        self.native.layout().addWidget(self._row)
+        self.native.layout().addWidget(TextBox([self.status.native], lines=2))
         self._tip = ""
         self._image: Path | None = None
         self._chosen: dict[Path | None, Path] = {}

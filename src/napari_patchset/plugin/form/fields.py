@@ -1,4 +1,4 @@
-"""The building blocks of the form: sections, rows, folds.
+"""The building blocks of the form: sections, rows, folds, texts.
 
 The mouse wheel scrolls the form; it changes a field only while that has the keyboard focus.
 """
@@ -9,10 +9,11 @@ from typing import Any
 from magicgui.widgets import Container, PushButton, SpinBox, Widget
 from pydantic import BaseModel
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt
-from qtpy.QtGui import QFocusEvent, QPaintEvent
+from qtpy.QtGui import QFocusEvent, QHelpEvent, QPaintEvent
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
+    QFrame,
     QLabel,
     QLineEdit,
     QScrollArea,
@@ -21,13 +22,21 @@ from qtpy.QtWidgets import (
     QStyleOptionToolButton,
     QStylePainter,
     QToolButton,
+    QToolTip,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_patchset.plugin.form.long_choices import show_long_choices
 from napari_patchset.plugin.worker import single_shot_timer
 
 MAX_INT = 2**31 - 1
+BORDER = 2
+"""The frame that napari's style draws around a scroll area."""
+
+SPACING = 4
+"""Pixels between fields that stand below each other."""
+
 _NO_MARGINS = (0, 0, 0, 0)
 _PADDING = 6
 """What a title has free at its right, in pixels, at most."""
@@ -180,6 +189,8 @@ def scroll_past(field: QWidget) -> None:
         field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     if isinstance(field, QAbstractSpinBox | QComboBox):
         field.installEventFilter(_WheelFilter(field))
+    if isinstance(field, QComboBox) and not field.isEditable():
+        show_long_choices(field)
     if isinstance(field, QAbstractSpinBox):
         select_when_entered(field)
 
@@ -239,6 +250,58 @@ QAbstractSpinBox::up-arrow, QAbstractSpinBox::down-arrow { width: 0; image: none
 def without_buttons(box: SpinBox) -> None:
     """Leave the space of a spin box to its number; the arrow keys still step it."""
     box.native.setStyleSheet(_WITHOUT_BUTTONS)
+
+
+class TextBox(QScrollArea):
+    """Texts below each other in a box of constant height, so that nothing moves as they change.
+
+    Longer texts scroll, and the tooltip has all of them.
+    """
+
+    def __init__(self, labels: Sequence[QLabel], lines: int) -> None:
+        super().__init__()
+        self._labels, self._lines = labels, lines
+        self._content = QWidget()
+        layout = QVBoxLayout(self._content)
+        layout.setContentsMargins(*_NO_MARGINS)
+        layout.setSpacing(0)
+        for label in labels:
+            label.setWordWrap(True)
+            # A long word must not widen the panel.
+            label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+            layout.addWidget(label)
+        layout.addStretch()
+        self.setWidget(self._content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def reserve(self, lines: int) -> None:
+        """Take the height of another number of lines."""
+        if lines != self._lines:
+            self._lines = lines
+            self.updateGeometry()
+
+    def sizeHint(self) -> QSize:
+        """Return the height of the lines."""
+        line = self._labels[0].fontMetrics().lineSpacing() + 1  # as in rich text
+        return QSize(super().sizeHint().width(), self._lines * line + BORDER)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the height of the lines."""
+        return QSize(0, self.sizeHint().height())
+
+    def viewportEvent(self, event: QEvent | None) -> bool:
+        """Show in a tooltip what is not in sight."""
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            texts = [label.text() for label in self._labels if label.isVisibleTo(self)]
+            is_longer = self._content.height() > self.height()
+            text = "<br>".join(filter(None, texts)) if is_longer else ""
+            QToolTip.showText(event.globalPos(), text, self)
+            return True
+        return super().viewportEvent(event)
 
 
 def keep_height(label: QLabel) -> None:

@@ -9,7 +9,8 @@ from contextlib import suppress
 from fractions import Fraction
 from math import floor, log2
 
-from magicgui.widgets import CheckBox, Label, RadioButtons
+from magicgui.widgets import CheckBox, Label, RadioButtons, Widget
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QRadioButton, QSizePolicy
 
@@ -17,7 +18,7 @@ from napari_patchset.axes import DEPTH_AXES, DepthAxis
 from napari_patchset.channels import ChannelId, channel_indices
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.lengths import Length, Micrometres, Unit
-from napari_patchset.plugin.form.fields import Section, keep_height, small_button
+from napari_patchset.plugin.form.fields import SPACING, Section, keep_height, small_button
 from napari_patchset.plugin.form.size_row import SizeRow, format_length, number_of
 from napari_patchset.source import PixelSize
 
@@ -44,11 +45,19 @@ class PatchesSection(Section):
         for row in (self.size, self.overlap):
             row.changed.connect(self._on_typed)
         # Below the fields, which so stay where they are clicked.
-        super().__init__([self.depth_axis, self.size, self.overlap, self.hint])
+        super().__init__([*self.fields, self.hint])
         self.hint.label = " "
         self.hint.native.setWordWrap(True)
+        self.hint.native.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+        self.hint.native.setIndent(0)
         self.hint.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self.native.layout().setSpacing(SPACING)
         self._reserve()
+
+    @property
+    def fields(self) -> tuple[Widget, ...]:
+        """The fields, without the line below them."""
+        return self.depth_axis, self.size, self.overlap
 
     def set_unit(self, unit: Unit, pixel_size: PixelSize) -> None:
         """Show size and overlap in another unit."""

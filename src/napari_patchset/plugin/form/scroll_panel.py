@@ -1,10 +1,12 @@
 """A column of widgets in a dock of napari: most of it scrolls, the most important stay visible.
 
+Those stand at the bottom, where nothing that changes above moves them.
+
 Labels in a column have the same width, so that their fields line up.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from psygnal import Signal
@@ -23,10 +25,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_patchset.plugin.form.fields import SPACING
+
 WIDTH = 360
 
-_BORDER = 2
-"""The frame that napari's style draws around a scroll area."""
+_MARGIN = 6
 
 _DEEPEST = 60
 """A label further to the right, in pixels, is not the first of its row."""
@@ -44,17 +47,16 @@ class Panel(QWidget):
 
     def fill(self, scrolled: Sequence[QWidget], fixed: Sequence[QWidget]) -> None:
         """Stack widgets: those that scroll, then those that are always visible."""
-        columns = content, foot = _column(scrolled), _column(fixed)
+        content, self._foot = _column(scrolled), _column(fixed, is_at_bottom=True)
+        columns = content, self._foot
         self._area = _Area(content)
-        foot.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         # In no layout of the panel's, or else napari's whole window is laid out again with it.
         self._body = QWidget(self)
         layout = QVBoxLayout(self._body)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
-        layout.addWidget(self._area)
-        layout.addWidget(foot)
-        layout.addStretch()
+        layout.addWidget(self._area, 1)
+        layout.addWidget(self._foot)
         self._area.laid_out.connect(lambda: align_labels(columns))
         self.setMinimumSize(self._area.minimumWidth(), WIDTH)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
@@ -63,6 +65,11 @@ class Panel(QWidget):
         """Fit the content to the panel."""
         super().resizeEvent(event)
         self._body.resize(self.size())
+
+    def room_left_by(self, widgets: Iterable[QWidget]) -> int:
+        """Return the height of a further widget that can be seen with others, unscrolled."""
+        used = [each.sizeHint().height() + SPACING for each in widgets]
+        return self.height() - self._foot.sizeHint().height() - sum(used) - 2 * _MARGIN
 
     def sizeHint(self) -> QSize:
         """Prefer a size that leaves most of the window to the image."""
@@ -107,7 +114,7 @@ class Panel(QWidget):
 
 
 class _Area(QScrollArea):
-    """A scroll area as high as its content, where there is space for that."""
+    """A scroll area that tells when its content is laid out again."""
 
     laid_out = Signal()
 
@@ -118,33 +125,20 @@ class _Area(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         bar = self.verticalScrollBar()
         content.setMinimumWidth(WIDTH)
         self.setMinimumWidth(WIDTH + (bar.sizeHint().width() if bar is not None else 0))
 
-    def sizeHint(self) -> QSize:
-        """Prefer the height of the content."""
-        content = self.widget()
-        if content is None:
-            return super().sizeHint()
-        hint, layout = content.sizeHint(), content.layout()
-        height = hint.height()
-        if layout is not None and layout.hasHeightForWidth():
-            height = max(height, layout.totalHeightForWidth(content.width()))
-        return QSize(hint.width(), height + _BORDER)
-
     def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Keep the field in sight that is worked in, as when the text below takes more lines."""
+        """Keep the field in sight that is worked in, as when a patch is shown below."""
         super().resizeEvent(event)
         focused = QApplication.focusWidget()
         if focused is not None and self.isAncestorOf(focused):
             self.ensureWidgetVisible(focused)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Take another height when the content is laid out again."""
+        """Notice that the content is laid out again."""
         if event is not None and event.type() == QEvent.Type.LayoutRequest:
-            self.updateGeometry()
             self.laid_out.emit()
         return super().eventFilter(watched, event)
 
@@ -169,12 +163,15 @@ def _is_label_of_field(label: QLabel) -> bool:
     return isinstance(layout, QHBoxLayout) and layout.count() > 1 and bool(label.text())
 
 
-def _column(widgets: Sequence[QWidget]) -> QWidget:
+def _column(widgets: Sequence[QWidget], is_at_bottom: bool = False) -> QWidget:
     column = QWidget()
     layout = QVBoxLayout(column)
-    layout.setSpacing(4)
+    layout.setContentsMargins(_MARGIN, _MARGIN, _MARGIN, _MARGIN)
+    layout.setSpacing(SPACING)
     for widget in widgets:
         layout.addWidget(widget)
+    # Where the last widget stays, nothing moves while one of the others goes.
+    layout.insertStretch(0 if is_at_bottom else len(widgets))
     return column
 
 

@@ -16,7 +16,7 @@ from qtpy.QtGui import QKeySequence, QShortcut  # type: ignore[attr-defined]  # 
 from qtpy.QtWidgets import QFileDialog, QListWidget, QListWidgetItem, QSizePolicy
 
 from napari_patchset.exporting.plans.image_refs import PairRole
-from napari_patchset.plugin.dialogs import beside
+from napari_patchset.plugin.dialogs import folder_of
 from napari_patchset.plugin.form.fields import Row, Section, small_button
 from napari_patchset.plugin.layers.layer_stack import layer_at
 
@@ -225,7 +225,7 @@ class PairsSection(Section):
 
     def _ask(self, role: PairRole) -> None:
         title = f"The {role} of the image"
-        name, _ = QFileDialog.getOpenFileName(self.native, title, beside(self._image))
+        name, _ = QFileDialog.getOpenFileName(self.native, title, folder_of(self._image))
         if name and self._image is not None:
             self.load({self._image: {**self.value, role: Path(name)}})
 

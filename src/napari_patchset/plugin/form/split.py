@@ -19,7 +19,7 @@ from napari_patchset.exporting.plans.samples import SampleSheet
 from napari_patchset.patching.splits.search import ANNOTATION, BY
 from napari_patchset.patching.splits.sheet_columns import SPLIT_COLUMN, WELL, states_split
 from napari_patchset.patching.splits.split import Split
-from napari_patchset.plugin.dialogs import USER_ERRORS, ask_sheet, beside, message
+from napari_patchset.plugin.dialogs import USER_ERRORS, ask_sheet, folder_of, message
 from napari_patchset.plugin.form.fields import (
     MAX_INT,
     Percent,
@@ -132,7 +132,7 @@ class SamplesRow(Row):
         self.problem = ""
 
     def _ask(self) -> None:
-        if (path := ask_sheet(self.native, beside(self.image))) is not None:
+        if (path := ask_sheet(self.native, folder_of(self.image))) is not None:
             self.reading.run(SampleSheet.from_file, path)
 
     def _on_read(self, sheet: SampleSheet) -> None:

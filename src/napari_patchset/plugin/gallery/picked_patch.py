@@ -9,6 +9,7 @@ from qtpy.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QToolButton, QWidget
 
 from napari_patchset.plugin.captions import patch_lines
+from napari_patchset.plugin.form.fields import TextBox
 from napari_patchset.plugin.gallery.grid import pixmap
 from napari_patchset.plugin.gallery.patches import PlannedPatches, RGBImage
 from napari_patchset.plugin.navigation import DIRECTIONS
@@ -42,11 +43,10 @@ class PatchView(QWidget):
         self.picture, self.text = QLabel(), QLabel()
         self.picture.setFixedSize(_SIDE, _SIDE)
         self.picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.text.setWordWrap(True)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.picture)
-        layout.addWidget(self.text, 1)
+        layout.addWidget(TextBox([self.text], lines=5), 1)
         self.close_button = QToolButton()
         self.close_button.setText("×")
         self.close_button.setToolTip("Show no patch alone (Esc).")

@@ -16,7 +16,7 @@ from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QComboBox, QCompleter, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_patchset.plugin.dialogs import message
-from napari_patchset.plugin.form.fields import scroll_past
+from napari_patchset.plugin.form.fields import BORDER, SPACING, scroll_past
 from napari_patchset.plugin.scenes.map import SceneMap
 from napari_patchset.plugin.worker import Worker
 from napari_patchset.preview.image import composite, overview
@@ -72,11 +72,9 @@ def _summary(path: Path, problems: Sequence[str]) -> str:
     return f"{scenes} of {path.name} {has} no thumbnail: {problems[0]}"
 
 
-_HEIGHT, _TALLEST = 200, 230
-"""The height that a map is fitted to, and its maximum with scenes at their smallest."""
-
-_BORDER = 2
-"""The frame that napari's style draws around a scroll area."""
+_HEIGHT, _TALLEST, _LOWEST = 200, 230, 60
+"""The height that a map is fitted to, its maximum with scenes at their smallest, and its minimum
+where there is less space."""
 
 _ON, _OFF = Qt.ScrollBarPolicy.ScrollBarAlwaysOn, Qt.ScrollBarPolicy.ScrollBarAlwaysOff
 
@@ -96,9 +94,11 @@ class ScenePicker(QWidget):
         self._area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(SPACING)
         layout.addWidget(self._area)
         layout.addWidget(self.names)
         self._ids: list[SceneId | None] = []
+        self._room = _TALLEST
         self.loading = Worker()
         self.loading.yielded.connect(self._set_thumbnail)
         self.loading.returned.connect(self._show_problem)
@@ -132,6 +132,13 @@ class ScenePicker(QWidget):
         """Mark the scenes that patches are cut from."""
         self.map.mark_chosen({self._ids.index(scene) for scene in chosen})
 
+    def take(self, room: int) -> None:
+        """Fit the map to a window that leaves so many pixels for it."""
+        room = min(max(room - BORDER, _LOWEST), _TALLEST)
+        if room != self._room:
+            self._room = room
+            self._fit()
+
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Fit the map to the new width."""
         super().resizeEvent(event)
@@ -141,16 +148,16 @@ class ScenePicker(QWidget):
         """Take the height that the map needs, up to a limit, beyond which the map scrolls."""
         bar = self._area.verticalScrollBar()
         thickness = bar.sizeHint().width() if bar is not None else 0
-        width = self.width() - _BORDER
-        self.map.fit(width, _HEIGHT)
-        if tall := self.map.height() > _TALLEST:
+        width, height = self.width() - BORDER, min(_HEIGHT, self._room)
+        self.map.fit(width, height)
+        if tall := self.map.height() > self._room:
             width -= thickness
-            self.map.fit(width, _HEIGHT)
+            self.map.fit(width, height)
         wide = self.map.width() > width
         self._area.setHorizontalScrollBarPolicy(_ON if wide else _OFF)
         self._area.setVerticalScrollBarPolicy(_ON if tall else _OFF)
         below = thickness if wide else 0
-        self._area.setFixedHeight(min(self.map.height(), _TALLEST) + below + _BORDER)
+        self._area.setFixedHeight(min(self.map.height(), self._room) + below + BORDER)
 
     def _keep_in_sight(self, index: int) -> None:
         if 0 <= index < len(self.map.cells):
