@@ -108,7 +108,7 @@ class PlannedFiles:
         opened = partial(open_stack, ref.path, ref.scene, self._plan.depth_axis, **ref.overrides)
         try:
             with call_with_retries(str(ref), opened) as stack:
-                keyed = set(map(path_text, getattr(stack, "files", ()))) or {ref.path}
+                keyed = set(files_of(stack)) or {ref.path}
                 return keyed.issuperset(touched) and content_key(stack) == key
         except UnreachableError:
             raise
@@ -239,7 +239,7 @@ class OpenImages:
             return is_touched
         for role in self._plan.sources[index].images:
             image = self._open.get((index, role))
-            if self._planned.check(index, role, _files(image.stack) if image else ()):
+            if self._planned.check(index, role, files_of(image.stack) if image else ()):
                 is_touched = True
                 if image:
                     _close(self._open.pop((index, role)).stack)
@@ -277,7 +277,7 @@ class OpenImages:
             )
             on_error.callback(stack.close)
             if self._planned is not None:
-                self._planned.check(index, role, _files(stack))
+                self._planned.check(index, role, files_of(stack))
             names = channel_names(stack)
             channels = [*range(len(names))], list[int]()
             image = OpenImage(
@@ -298,7 +298,8 @@ class OpenImages:
             _close(self._open.popitem()[1].stack)
 
 
-def _files(stack: ClosableStack) -> list[str]:
+def files_of(stack: ClosableStack) -> list[str]:
+    """Return the files that the pixels of a stack are in, as far as it lists them."""
     return [path_text(file) for file in getattr(stack, "files", ())]
 
 

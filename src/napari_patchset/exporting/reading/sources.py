@@ -16,11 +16,11 @@ from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import DifferingSourcesError, ExportError
 from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan, Recipe
-from napari_patchset.exporting.reading.open_images import open_source
+from napari_patchset.exporting.reading.open_images import files_of, open_source
 from napari_patchset.patching.splits.sheet_columns import WELL
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import digest_file
-from napari_patchset.source import SceneId, SourceInfo, is_remote, path_text
+from napari_patchset.source import SceneId, SourceInfo, is_remote
 from napari_patchset.stacks.fingerprint import content_key, has_own_key
 from napari_patchset.stacks.metadata import SceneSummary, describe, find_well
 from napari_patchset.stacks.opening import list_scenes, open_stack
@@ -121,7 +121,7 @@ class SourceDescriber:
                     self._noted.add((ref.path, note))
                     warnings.warn(f"{ref.path}: {note}.", stacklevel=3)
             self._store_key(ref, stack, info.key)
-            self.files.update(map(path_text, getattr(stack, "files", ())))
+            self.files.update(files_of(stack))
             self._parts[ref] = getattr(stack, "file_keys", None) or (info.key,)
         if role != IMAGE:
             return info
