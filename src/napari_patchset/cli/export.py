@@ -57,7 +57,6 @@ from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import Provenance
 from napari_patchset.patchset.reader import PatchSet, read_description
 from napari_patchset.preview.geojson import check_absent, geojson_paths, write_geojson
-from napari_patchset.stacks.opening import open_stack
 
 
 @with_plan_options
@@ -299,7 +298,7 @@ def _lacking_planes(provenance: Provenance) -> str:
 
 
 def _lacks_planes(ref: SourceRef) -> bool:
-    with suppress(*SOURCE_ERRORS), open_stack(ref.path, ref.scene, **ref.overrides) as stack:
+    with suppress(*SOURCE_ERRORS), ref.open() as stack:
         return bool(getattr(stack, "missing_planes", ()))
     return False
 

@@ -27,7 +27,7 @@ from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.source import PixelSize, Rect, SourceInfo
 from napari_patchset.stacks.metadata import SceneSummary, image_metadata
-from napari_patchset.stacks.opening import list_scenes, open_stack
+from napari_patchset.stacks.opening import list_scenes
 from napari_patchset.stitching.blending import Box
 from napari_patchset.stitching.full_resolution import FullSize
 
@@ -330,7 +330,7 @@ def read_records(patch_set: PatchSet) -> list[SourceRecord]:
             if ref.scene is not None:
                 listed = scenes.get(ref.path) or scenes.setdefault(ref.path, list_scenes(ref.path))
                 scene = next((each.label for each in listed if each.id == ref.scene), scene)
-            with open_stack(ref.path, ref.scene, **ref.overrides) as stack:
+            with ref.open() as stack:
                 step, position = image_metadata(stack).time_step, getattr(stack, "translation", {})
             record = SourceRecord(f"{file} {scene}".strip(), step, position)
         except (PatchsetError, OSError) as error:
@@ -349,7 +349,7 @@ def read_full_sizes(patch_set: PatchSet) -> Iterator[FullSize | None]:
         if ratio is None:
             yield None
             continue
-        with open_stack(ref.path, ref.scene, info.depth_axis, **ref.overrides) as stack:
+        with ref.open(info.depth_axis) as stack:
             height, width = stack.data_shape[-2:]
             rect = getattr(stack, "rect", None)
         made = tuple(floor(n / r) for n, r in zip((height, width), ratio, strict=True))

@@ -14,7 +14,6 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.exporting.plans.source_files import expand_sources
 from napari_patchset.patchset.patches import PatchSequence
-from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import BoundedStack, ClosableStack, ImageStack
 
 
@@ -116,6 +115,6 @@ def load_stacks(source: Any, axes: str) -> list[ImageStack]:
             continue
         refs = [each] if isinstance(each, SourceRef) else expand_sources([each])
         for ref in refs:
-            stack = open_stack(ref.path, ref.scene, depth_axis, **ref.overrides)
+            stack = ref.open(depth_axis)
             stacks.append(SampleStack(stack, "SCYX" if n_axes == 4 else f"SC{depth_axis}YX"))
     return stacks

@@ -39,7 +39,6 @@ from napari_patchset.patching.splits.sheet_columns import SPLIT_COLUMN
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patchset.layout import LABELS
 from napari_patchset.stacks.metadata import channel_names
-from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.sequence import SEQUENCE_AXES, SequenceAxis
 
 Fields = dict[str, Any]
@@ -153,10 +152,7 @@ def _check_channel_texts(sources: Sequence[SourceRef], options: Fields) -> None:
     texts = [text for text in texts if re.search(r"\d", text)]
     if not texts or not sources:
         return
-    with (
-        suppress(*SOURCE_ERRORS),
-        open_stack(sources[0].path, sources[0].scene, **sources[0].overrides) as stack,
-    ):
+    with suppress(*SOURCE_ERRORS), sources[0].open() as stack:
         for text in texts:
             check_bare_numbers(text, channel_names(stack))
 

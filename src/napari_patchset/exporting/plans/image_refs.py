@@ -23,6 +23,7 @@ from pydantic import (
 from napari_patchset._model import Settings
 from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.annotations.polygons import MAX_CLASSES
+from napari_patchset.axes import DepthAxis
 from napari_patchset.channels import format_channels, parse_channels
 from napari_patchset.credentials import strip_credentials
 from napari_patchset.errors import ArgumentError
@@ -36,7 +37,8 @@ from napari_patchset.source import (
     split_source,
 )
 from napari_patchset.stacks.metadata import SceneSummary, parse_pixel_size
-from napari_patchset.stacks.opening import list_scenes
+from napari_patchset.stacks.opening import list_scenes, open_stack
+from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.sequence import SequenceAxis
 
 MASK = "mask"
@@ -125,6 +127,14 @@ class ImageRef(Settings):
         """Return the reference that a path alone means; "name.czi@3" chooses a scene."""
         file, scene = split_source(path)
         return cls(path=str(file), scene=scene)
+
+    def open(
+        self,
+        depth_axis: DepthAxis = "none",
+        opener: Callable[..., ClosableStack] = open_stack,
+    ) -> ClosableStack:
+        """Open the image, with the user's overrides; see `open_stack`."""
+        return opener(self.path, self.scene, depth_axis, **self.overrides)
 
     def resolved(self) -> Self:
         """Return a reference to the same image by an absolute path."""

@@ -105,7 +105,7 @@ class PlannedFiles:
     def _has_planned_content(self, ref: ImageRef, key: str, touched: Collection[str]) -> bool:
         if is_geojson(ref.path):
             return digest_file(Path(ref.path)) == key
-        opened = partial(open_stack, ref.path, ref.scene, self._plan.depth_axis, **ref.overrides)
+        opened = partial(ref.open, self._plan.depth_axis)
         try:
             with call_with_retries(str(ref), opened) as stack:
                 keyed = set(files_of(stack)) or {ref.path}
@@ -146,14 +146,14 @@ def _open_once(
     plan: ExportPlan, source: SourceRef, role: str, opener: Callable[..., ClosableStack]
 ) -> ClosableStack:
     ref = source.images[role]
-    stack = opener(ref.path, ref.scene, plan.depth_axis, **ref.overrides)
+    stack = ref.open(plan.depth_axis, opener)
     if plan.pixel_size is None:
         return stack
     with ExitStack() as on_error:
         on_error.callback(stack.close)
         own = None
         if role != IMAGE:
-            with opener(source.path, source.scene, plan.depth_axis, **source.overrides) as image:
+            with source.open(plan.depth_axis, opener) as image:
                 own = image_metadata(image).pixel_size
         nearest = role in (LABELS, MASK, ANNOTATIONS)
         resampled = ResampledStack(stack, plan.pixel_size, nearest=nearest, source_pixel_size=own)

@@ -23,7 +23,7 @@ from napari_patchset.patchset.manifest import digest_file
 from napari_patchset.source import SceneId, SourceInfo, is_remote
 from napari_patchset.stacks.fingerprint import content_key, has_own_key
 from napari_patchset.stacks.metadata import SceneSummary, describe, find_well
-from napari_patchset.stacks.opening import list_scenes, open_stack
+from napari_patchset.stacks.opening import list_scenes
 from napari_patchset.stacks.protocol import ClosableStack
 from napari_patchset.stacks.retrying import call_with_retries
 
@@ -150,7 +150,7 @@ class SourceDescriber:
             return digest_file(Path(ref.path)) != before.key
         if ref.path in self._keys:
             return self._keys[ref.path] != before.key
-        opened = partial(open_stack, ref.path, ref.scene, self._plan.depth_axis, **ref.overrides)
+        opened = partial(ref.open, self._plan.depth_axis)
         with call_with_retries(str(ref), opened) as stack:
             key = content_key(stack)
             self._store_key(ref, stack, key)
