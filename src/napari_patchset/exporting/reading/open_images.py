@@ -105,9 +105,8 @@ class PlannedFiles:
     def _has_planned_content(self, ref: ImageRef, key: str, touched: Collection[str]) -> bool:
         if is_geojson(ref.path):
             return digest_file(Path(ref.path)) == key
-        opened = partial(ref.open, self._plan.depth_axis)
         try:
-            with call_with_retries(str(ref), opened) as stack:
+            with call_with_retries(str(ref), partial(ref.open, self._plan.depth_axis)) as stack:
                 keyed = set(files_of(stack)) or {ref.path}
                 return keyed.issuperset(touched) and content_key(stack) == key
         except UnreachableError:

@@ -150,8 +150,7 @@ class SourceDescriber:
             return digest_file(Path(ref.path)) != before.key
         if ref.path in self._keys:
             return self._keys[ref.path] != before.key
-        opened = partial(ref.open, self._plan.depth_axis)
-        with call_with_retries(str(ref), opened) as stack:
+        with call_with_retries(str(ref), partial(ref.open, self._plan.depth_axis)) as stack:
             key = content_key(stack)
             self._store_key(ref, stack, key)
         return key != before.key
