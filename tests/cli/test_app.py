@@ -80,6 +80,7 @@ def test_info_of_a_patch_set_shows_its_arrays(run, czi: MakeCzi) -> None:
         assert code == 0
         for word in ("train/image", "val/image", "C2 Y8 X8", "DAPI, EGFP", "0.2 x 0.3", "uint16"):
             assert word in out
+        assert ("array" in out, "scene" in out) == (True, False)
         n = PatchSet(f"a{suffix}").manifest.counts["val"]
         assert json.loads(run("info", f"a{suffix}", "--json")[1])[1]["shape"] == [n, 2, 8, 8]
 

@@ -31,12 +31,14 @@ def info(
     Example: patchset info cells.czi
     """
     file, chosen = split_source(path)
-    rows = _patch_set_rows(file) or _scene_rows(file, chosen)
+    arrays = _patch_set_rows(file)
+    rows = arrays or _scene_rows(file, chosen)
     if REPORT.as_json:  # the description is one document, not events
         typer.echo(json.dumps(rows, indent=1))
         return
     table = Table()
-    for column in ("scene", "name", "size", "type", "pixel size (um)", "channels"):
+    first = ("array", "patches") if arrays else ("scene", "name")
+    for column in (*first, "size", "type", "pixel size (um)", "channels"):
         table.add_column(column, overflow="fold")  # truncated, it would be of no use
     for row in rows:
         scene, channels = "" if row["id"] is None else str(row["id"]), ", ".join(row["channels"])

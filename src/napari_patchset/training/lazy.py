@@ -214,6 +214,8 @@ def _scores(
     frozen: FrozenPlan, grid: PatchGrid, threads: int, path: Path | None
 ) -> tuple[dict[str, NDArray[np.float64]], dict[int, Failure]]:
     """Measure the candidates, or read what was measured before; return also what failed."""
+    if not frozen.n_score_chunks:
+        return {}, {}
     digest = _digest(frozen, grid)
     if path is not None and path.exists():
         try:

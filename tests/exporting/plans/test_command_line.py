@@ -314,6 +314,13 @@ def test_options_that_do_not_fit_are_named(
         make_plan([str(saved.with_name("image.czi"))], OUT, **options)
 
 
+def test_a_codec_is_refused_where_it_would_do_nothing(saved: Path) -> None:
+    image = [str(saved.with_name("image.czi"))]
+    with pytest.raises(ArgumentError, match="--codec is for the format zarr, not for tiff"):
+        make_plan(image, "a.patches", format="tiff", codec="zstd")
+    assert make_plan(image, "a.patches", format="tiff", codec="none").format == "tiff"
+
+
 def test_a_message_ends_with_one_full_stop() -> None:
     with pytest.raises(ArgumentError, match=r"\(Z,Y,X\)\.$"):
         make_plan(["a.tif"], "a.patches.zarr", source_pixel_size="x")

@@ -107,10 +107,15 @@ def make_plan(
         _check_channel_texts(fields["sources"], options)
         if out:
             fields["out"] = out
-        return ExportPlan.model_validate(fields)
+        made = ExportPlan.model_validate(fields)
     except ValidationError as error:
         where = f"With {plan}: " if plan else ""
         raise ArgumentError(f"{where}{user_message(error, option_of)}.") from error
+    if options.get("codec", "none") != "none" and made.format != "zarr":
+        raise ArgumentError(
+            f"--codec is for the format zarr, not for {made.format}; omit it, or export a zarr."
+        )
+    return made
 
 
 _ANY_PIXEL = 1e-9
