@@ -55,6 +55,13 @@ class UnreadableFileError(PatchsetError, ValueError):
     """The file is damaged or its format is not supported."""
 
 
+class UnknownAxesError(UnreadableFileError):
+    """The pages of a TIFF are sound, but not what the file says of them.
+
+    Python states their axes with `axes` of `open_stack` or a source, the command with --axes.
+    """
+
+
 class UnreachableError(UnreadableFileError):
     """The storage of a file did not answer, after several attempts; the file may be sound."""
 

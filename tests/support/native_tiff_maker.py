@@ -160,3 +160,34 @@ def write_ndtiff(
         index += struct.pack("<8I", at, width, height, 1, 0, 0, 0, 0)
     (folder / "NDTiff.index").write_bytes(index)
     return file.write(path)
+
+
+def write_scanimage(path: Path, planes: NDArray[Any], first: int = 1, **header: Any) -> Path:
+    """Write a ScanImage BigTIFF with a header like `hStackManager_numSlices=4`.
+
+    `first` is the number of the first page's frame.
+    """
+    lines = [f"SI.{name.replace('_', '.', 1)} = {value}" for name, value in header.items()]
+    text = "\n".join(("SI.VERSION_MAJOR = 2022", *lines, "")).encode() + b"\0"
+    head = struct.pack("<4I", 0x07030301, 4, len(text), 3) + text + b"{}\0"
+    data = bytearray(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0) + head)
+    link = 8
+    for i, plane in enumerate(planes):
+        height, width = plane.shape
+        at = len(data)
+        data += plane.astype("<u2").tobytes()
+        said = b"frameNumbers = %d\0" % (first + i)
+        at_said = len(data)
+        data += said.ljust(-(-len(said) // 8) * 8, b"\0")
+        values = {256: width, 257: height, 258: 16, 259: 1, 262: 1, 273: at, 277: 1}
+        values |= {278: height, 279: 2 * height * width}
+        tags = [(code, 16, 1, struct.pack("<Q", value)) for code, value in values.items()]
+        tags.append((270, 2, len(said), struct.pack("<Q", at_said)))
+        tags.append((305, 2, 8, b"SI.2022\0"))
+        struct.pack_into("<Q", data, link, len(data))
+        data += struct.pack("<Q", len(tags))
+        data += b"".join(struct.pack("<HHQ", *tag[:3]) + tag[3] for tag in sorted(tags))
+        link = len(data)
+        data += bytes(8)
+    path.write_bytes(data)
+    return path

@@ -24,6 +24,7 @@ from napari_patchset.errors import (
     DifferingSourcesError,
     MissingAnnotationsError,
     PatchsetError,
+    UnknownAxesError,
     UnknownPixelSizeError,
     UnquotedNameError,
     describe_os_error,
@@ -133,6 +134,7 @@ def _root(
 
 
 _REMEDIES = {
+    UnknownAxesError: ", with --axes of `plan` or `export`",
     UnknownPixelSizeError: ", with --source-pixel-size",
     MissingAnnotationsError: ", with --annotations",
     UnquotedNameError: ", and the text in quotes of the shell",

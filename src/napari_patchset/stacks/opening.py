@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from napari_patchset.axes import DepthAxis
-from napari_patchset.errors import ArgumentError, UnreadableFileError
+from napari_patchset.errors import ArgumentError, UnknownAxesError, UnreadableFileError
 from napari_patchset.source import PixelSize, SceneId, is_remote, local_path, split_source
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.czi.directory import is_czi
@@ -261,7 +261,11 @@ def _open(
         return _ZARR.open(path, scene, depth_axis, axes=axes)
     file_format = find_format(path)
     if scene is None:
-        scene = only_scene(path, file_format.scenes(path))
+        try:
+            scene = only_scene(path, file_format.scenes(path))
+        except UnknownAxesError:  # which the user may state
+            if axes is None:
+                raise
     if axes is None:
         return file_format.open(path, scene, depth_axis)
     if not file_format.takes_axes:

@@ -1,5 +1,6 @@
 """CziImageStack: metadata from the file's XML."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ class TestMetadata:
             '<!DOCTYPE a [<!ENTITY b "c">]><ImageDocument>&b;</ImageDocument>',
         ],
     )
-    def test_unusable_metadata_does_not_prevent_reading(
+    def test_unusable_metadata_is_named_and_does_not_prevent_reading(
         self, czi: MakeCzi, xml: str | None
     ) -> None:
         scene = SceneSpec(c=2)
-        with CziImageStack(czi(scene, xml=xml)) as stack:
+        path, is_damaged = czi(scene, xml=xml), xml not in (None, "", "\0\0", "<ImageDocument/>")
+        named = pytest.warns(UserWarning, match=r"its XML metadata can't be read \(.*names")
+        with named if is_damaged else nullcontext(), CziImageStack(path) as stack:
             assert stack.metadata.pixel_size == PixelSize()
             assert [c.name for c in stack.metadata.channels] == ["Channel 0", "Channel 1"]
             np.testing.assert_array_equal(whole(stack)[1], plane(scene, C=1))

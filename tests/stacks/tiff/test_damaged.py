@@ -13,7 +13,7 @@ from napari_patchset.errors import ArgumentError, UnreadableFileError
 from napari_patchset.stacks.memory import FileImageStack, InMemoryImageStack
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.tiff.stack import TiffImageStack
-from support.tiff_maker import H, W, assert_whole, planes, write
+from support.tiff_maker import H, W, assert_whole, planes, write, write_ome_set
 
 
 def assert_refused(path: Path, match: str) -> None:
@@ -77,7 +77,7 @@ def test_declared_sizes_are_checked_at_opening(
 def test_declared_pages_allocate_no_memory(description: str, tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     write(path, planes(1, size=(4, 4))[0], description=description, metadata=None)
-    assert_refused(path, "declares 100000000000 pages|do not fit ImageJ's description")
+    assert_refused(path, "declares 100000000000 pages|has 900000000 planes, but it ends")
 
 
 @pytest.mark.parametrize(
@@ -181,6 +181,65 @@ def test_ome_xml_is_not_trusted_but_its_pages_can_be_read(
         if isinstance(stack, FileImageStack):
             stack.load()
         assert_whole(stack, planes(1)[None])
+
+
+@pytest.mark.parametrize("cut", [7, 30, 200])
+def test_ome_xml_that_was_cut_short_is_not_ignored(cut: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ome.tif", planes(2, 3), metadata={"axes": "TZYX"})
+    with tifffile.TiffFile(path) as file:
+        text = file.pages.first.description
+    tifffile.tiffcomment(path, text[:-cut].encode())
+    assert_refused(path, "OME-XML can't be read.*state the axes")
+    with open_stack(path, axes="ZYX", depth_axis="Z") as stack:
+        assert_whole(stack, planes(6)[None, None])
+
+
+def test_ome_xml_with_a_comment_behind_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ome.tif", planes(2, 3), metadata={"axes": "TZYX"})
+    with tifffile.TiffFile(path) as file:
+        text = file.pages.first.description
+    tifffile.tiffcomment(path, f"{text}<!-- seen -->".encode())
+    with open_stack(path) as stack:
+        assert stack.original_axes == "TZYX"
+
+
+def test_integers_that_tifffile_mixes_up_are_refused(tmp_path: Path) -> None:
+    for bits in (17, 24, 31):
+        content = directory(*minimal(bits=bits, count=64)).ljust(200, b"\0") + bytes(64)
+        (tmp_path / "a.tif").write_bytes(content)
+        assert_refused(tmp_path / "a.tif", f"integers of {bits} bits can't be read")
+
+
+IMAGEJ = "ImageJ=1.53t\nimages=6\nslices={}\nunit=um\nspacing=2\n"
+
+
+def test_pages_that_do_not_fit_imagej_are_read_with_stated_axes(tmp_path: Path) -> None:
+    data = planes(6)
+    path = write(tmp_path / "a.tif", data, description=IMAGEJ.format(7), metadata=None)
+    assert_refused(path, r"its 6 pages do not fit ImageJ's description, which has 7 planes.*axes")
+    with open_stack(path, axes="ZYX", depth_axis="Z") as stack:
+        assert_whole(stack, data[None, None])
+    with TiffImageStack(path, axes="TYX") as stack:
+        assert_whole(stack, data[:, None])
+
+
+def test_a_stack_of_imagej_that_was_cut_short_is_called_so(tmp_path: Path) -> None:
+    data = planes(6)
+    path = write(tmp_path / "a.tif", data[0], description=IMAGEJ.format(6), metadata=None)
+    with tifffile.TiffFile(path) as file:
+        at = file.pages.first.dataoffsets[0]
+    path.write_bytes(path.read_bytes()[:at] + data.tobytes())
+    with open_stack(path, depth_axis="Z") as stack:
+        assert_whole(stack, data[None, None])
+    path.write_bytes(path.read_bytes()[: at + data.nbytes // 2])
+    assert_refused(path, "has 6 planes, but it ends after 3 of them.*cut short")
+
+
+def test_pages_of_a_set_that_differ_are_named_in_words(tmp_path: Path) -> None:
+    first, second, _ = write_ome_set(tmp_path, "time")
+    xml = tifffile.tiffcomment(second)
+    write(second, planes(1, size=(30, 32))[0], description=xml, metadata=None)
+    assert_refused(first, "32 x 30 px of uint16.*32 x 32 px of uint16; planes of one image")
 
 
 def test_a_missing_file_and_a_folder_raise_the_systems_error(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_patchset.source import PixelSize
-from napari_patchset.stacks.opening import open_stack
+from napari_patchset.stacks.opening import list_absent, open_stack
 from support import native_tiff_maker as native
-from support.tiff_maker import planes, write
+from support.tiff_maker import assert_whole, planes, write
 
 
 def test_a_qptiff_names_the_channel_of_each_page(tmp_path: Path) -> None:
@@ -178,3 +178,62 @@ def test_ndtiff(tmp_path: Path) -> None:
         for sample, pair in enumerate(planes(6, 2)):
             patch = stack.extract_patch(sample, None, (0, 0), pair.shape[1:])
             np.testing.assert_array_equal(patch, pair, strict=True)
+
+
+def test_an_ndtiff_whose_index_was_not_copied_is_reported(tmp_path: Path) -> None:
+    places = [{"z": z, "channel": name} for z in range(3) for name in ("DAPI", "GFP")]
+    path = native.write_ndtiff(tmp_path, planes(6), places)
+    (tmp_path / "NDTiff.index").unlink()
+    said = pytest.warns(UserWarning, match=r"'NDTiff\.index' that describes its set is not in its")
+    with said, open_stack(path) as stack:
+        assert_planes(stack, planes(6, 1))
+    assert list_absent(path) == ("NDTiff.index",)
+
+
+VOLUMES = {
+    "hChannels_channelSave": "[1;2]",
+    "hStackManager_framesPerSlice": 1,
+    "hStackManager_numSlices": 4,
+    "hStackManager_numVolumes": 3,
+    "hStackManager_stackZStepSize": 2.5,
+}
+
+
+@pytest.mark.parametrize("n_volumes", [3, "Inf"])
+def test_volumes_of_scanimage_are_time_points(tmp_path: Path, n_volumes: int | str) -> None:
+    header = {**VOLUMES, "hStackManager_numVolumes": n_volumes}
+    path = native.write_scanimage(tmp_path / "v.tif", planes(24), first=9, **header)
+    with open_stack(path, depth_axis="Z") as stack:
+        assert (stack.original_axes, stack.original_data_shape[:3]) == ("TZCYX", (3, 4, 2))
+        assert sizes(stack) == (2.5, None, None)
+        volumes = planes(3, 4, 2).swapaxes(1, 2)
+        assert_whole(stack, volumes)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"hFastZ_numDiscardFlybackFrames": 1},
+        {"hStackManager_numFramesPerVolumeWithFlyback": 6},
+        {"hStackManager_numVolumes": 2},
+        {"hStackManager_numSlices": 5},
+        {"hStackManager_framesPerSlice": 2},
+        {"hScan2D_logAverageFactor": 2},
+        {"first": 2},
+    ],
+)
+def test_volumes_of_scanimage_that_are_not_certain_are_reported(
+    tmp_path: Path, header: dict[str, int]
+) -> None:
+    slices = {"hStackManager_numSlices": 2} if "hStackManager_framesPerSlice" in header else {}
+    path = native.write_scanimage(tmp_path / "v.tif", planes(24), **VOLUMES | slices | header)
+    said = pytest.warns(UserWarning, match=r"volumes of \d slices.* planes are read as Z")
+    with said, open_stack(path) as stack:
+        assert stack.original_axes in ("ZCYX", "ZTCYX")
+
+
+def test_a_stack_of_scanimage_has_its_step(tmp_path: Path) -> None:
+    path = native.write_scanimage(tmp_path / "z.tif", planes(8), **VOLUMES)
+    with open_stack(path) as stack:
+        assert (stack.original_axes, stack.original_data_shape[:2]) == ("ZCYX", (4, 2))
+        assert sizes(stack) == (2.5, None, None)

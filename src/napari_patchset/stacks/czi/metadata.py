@@ -51,6 +51,8 @@ class CziMetadata:
     scenes: dict[int, CziScene] = field(default_factory=dict)
     time_step: float | None = None
     """Seconds between time points."""
+    problem: str = ""
+    """Why all of it is unknown although the file has XML."""
 
     def channels_by_number(self, numbers: range) -> list[CziChannel | None]:
         """Return the XML's channels for the file's channel numbers.
@@ -75,7 +77,9 @@ def parse_metadata(xml: bytes) -> CziMetadata:
     except (ParseError, DefusedXmlException) as error:
         # Its frames would keep the stack, and so the file, alive until a garbage collection.
         error.__traceback__ = None
-        return CziMetadata()
+        reason = str(error) if isinstance(error, ParseError) else "it declares entities"
+        problem = f"its XML metadata can't be read ({reason}); pixel size and names are unknown"
+        return CziMetadata(problem=problem)
     return CziMetadata(
         pixel_size=_pixel_size(root),
         channels=tuple(_channels(root)),

@@ -268,9 +268,10 @@ class CziScenes:
         return SubblockDecoder(self._files, self.blocks, self._spans)
 
     def warn(self) -> None:
-        """Warn of absent files."""
-        if problem := absent_files(self.absent, "this CZI"):
-            warnings.warn(f"{self._path.absolute()}: {problem}.", UserWarning, stacklevel=1)
+        """Warn of absent files, and of metadata that can't be read."""
+        for problem in (absent_files(self.absent, "this CZI"), self._metadata.problem):
+            if problem:
+                warnings.warn(f"{self._path.absolute()}: {problem}.", UserWarning, stacklevel=1)
 
     def cache_size(self) -> int | None:
         """Return the size in a cache by the path of one file, None if there are more files."""

@@ -27,6 +27,7 @@ from napari_patchset.stacks.metadata import (
     sample_channel,
     seconds,
 )
+from napari_patchset.stacks.tiff.acquisition import scanimage_header
 from napari_patchset.stacks.tiff.ome import OmeImage
 
 _SAMPLE_NAMES = {3: "RGB", 4: "RGBA"}
@@ -202,6 +203,14 @@ def _fluoview_metadata(series: TiffPageSeries) -> ImageMetadata:
     return ImageMetadata((), size, steps[0] if steps else None)
 
 
+def _scanimage_metadata(series: TiffPageSeries) -> ImageMetadata:
+    header = scanimage_header(series)
+    names = ("actualStackZStepSize", "stackZStepSize")
+    steps = (number(header.get(f"SI.hStackManager.{name}")) for name in names)
+    step = next((abs(step) for step in steps if step), None)
+    return ImageMetadata((), PixelSize(z=step if "Z" in series.axes else None))
+
+
 _NATIVE: dict[str, Callable[[TiffPageSeries], ImageMetadata]] = {
     "mmstack": _micromanager_metadata,
     "ndtiff": _micromanager_metadata,
@@ -211,6 +220,7 @@ _NATIVE: dict[str, Callable[[TiffPageSeries], ImageMetadata]] = {
     "qpi": _qptiff_metadata,
     "sis": _sis_metadata,
     "fluoview": _fluoview_metadata,
+    "scanimage": _scanimage_metadata,
 }
 """By tifffile's kind of series."""
 

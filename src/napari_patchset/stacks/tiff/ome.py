@@ -7,6 +7,7 @@ paths of those that are there. `OmeImage` is the metadata of an Image element.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -20,11 +21,11 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 from tifffile import TiffFile
 
-from napari_patchset.errors import UnreadableFileError
+from napari_patchset.errors import UnknownAxesError, UnreadableFileError
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import micrometres, number, positive, seconds
 from napari_patchset.stacks.tiff.structure import (
-    USE_FROM_TIFF,
+    STATE_AXES,
     Edit,
     EditedFile,
     check_structure,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _MAX_PLANES = 2**22
 _COMPANION_SUFFIXES = (".ome", ".ome.xml")
+_OME_START = re.compile(r"\s*(<\?xml[^>]*>)?(\s|<!--.*?-->)*<(\w+:)?OME[\s>]", re.DOTALL)
+_NDTIFF_INDEX = "NDTiff.index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,14 @@ def describe_file(path: Path, *, plain: bool) -> TiffDescription:
         problem = f"its pages form a circle; the {chain.n_pages} pages before that are read"
         return _without_ome(path, problem=problem, edit=chain.loop)
     with TiffFile(path) as tiff:
-        text = tiff.ome_metadata
+        text = tiff.ome_metadata or _find_ome(tiff.pages.first.description)
+        lacks_index = not text and _lacks_index(tiff)
+    if lacks_index:
+        problem = (
+            f"the file {_NDTIFF_INDEX!r} that describes its set is not in its folder, so that only "
+            "its own pages are read, in the order in which they were written"
+        )
+        return TiffDescription(path, files=(path,), absent=(_NDTIFF_INDEX,), problem=problem)
     if not text:
         return TiffDescription(path, files=(path,), edit=chain.bom)
     try:
@@ -118,6 +128,23 @@ def describe_file(path: Path, *, plain: bool) -> TiffDescription:
         if plain:
             return _without_ome(path)
         raise
+
+
+def _find_ome(text: str) -> str:
+    """Return a description that begins as OME-XML, "" for another.
+
+    tifffile, which looks at the end, misses OME-XML that was cut short or has a comment behind it.
+    """
+    if not _OME_START.match(text):
+        return ""
+    complete, end, _ = text.rpartition("OME>")
+    return f"{complete}{end}" or text
+
+
+def _lacks_index(file: TiffFile) -> bool:
+    """Return whether a file is an NDTiff's of which the index was not copied."""
+    version = number((file.micromanager_metadata or {}).get("MajorVersion")) or 0
+    return version >= 2 and not (Path(file.filehandle.dirname) / _NDTIFF_INDEX).exists()
 
 
 def _read_description(path: Path, xml: str) -> TiffDescription:
@@ -265,8 +292,9 @@ def _parse(xml: str, path: Path) -> "Element":
     try:
         root: Element = fromstring(xml)
     except (ParseError, DefusedXmlException) as error:
-        raise UnreadableFileError(
-            f"{path}: its OME-XML can't be read: {error!r}. {USE_FROM_TIFF}"
+        reason = str(error) if isinstance(error, ParseError) else "it declares entities"
+        raise UnknownAxesError(
+            f"{path}: its OME-XML can't be read: {reason}. {STATE_AXES}"
         ) from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]

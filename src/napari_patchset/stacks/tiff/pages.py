@@ -139,6 +139,8 @@ class PageTable:
 
 
 _JPEG = frozenset({6, 7, 34892, 33007})
+_INTEGER_BITS = frozenset((*range(1, 17), 32, 64))
+"""Bits of a sample that tifffile decodes; of others, such as 24, it mixes up the bytes."""
 _FRAGILE = frozenset({22610, 34934, 34933})
 """JPEG XR, and PNG: each failure of its decoder loses a reference to None."""
 _MAX_RATIO = {5: 2048, 8: 1100, 32946: 1100, 50013: 1100, 32773: 64}
@@ -237,9 +239,17 @@ def _separate_pages(
 def _check_alike(kind: PageKind, first: PageKind) -> None:
     if (kind.shape, kind.dtype.char) != (first.shape, first.dtype.char):
         raise UnreadableFileError(
-            f"{kind.path}: its pages are {kind.shape} {kind.dtype}, those of "
-            f"{first.path.name} are {first.shape} {first.dtype}."
+            f"{kind.path}: its pages are {_described(kind)}, but those of {first.path.name} are "
+            f"{_described(first)}; planes of one image must be alike."
         )
+
+
+def _described(kind: PageKind) -> str:
+    """Return size and type of a page: "640 x 480 px of uint16", "640 x 480 px of 3 x uint8"."""
+    separate, deep, height, width, together = kind.shape
+    size = f"{width} x {height} x {deep} px" if deep > 1 else f"{width} x {height} px"
+    n_samples = separate * together
+    return f"{size} of {f'{n_samples} x ' if n_samples > 1 else ''}{kind.dtype.name}"
 
 
 def _segments(
@@ -270,6 +280,12 @@ def _page_kind(keyframe: TiffPage, path: Path) -> PageKind:
         raise UnreadableFileError(
             f"{path}: pixels of {keyframe.bitspersample} bits and sample format "
             f"{keyframe.sampleformat} in a page of {keyframe.shape} can't be read."
+        )
+    bits: object = keyframe.bitspersample  # a tuple if samples differ
+    if keyframe.dtype.kind in "iu" and isinstance(bits, int) and bits not in _INTEGER_BITS:
+        raise UnreadableFileError(
+            f"{path}: integers of {bits} bits can't be read; up to 16 bits, 32 "
+            "and 64 can. Write it again in one of these."
         )
     if keyframe.is_tiled:
         tile = (keyframe.tiledepth, keyframe.tilelength, keyframe.tilewidth)

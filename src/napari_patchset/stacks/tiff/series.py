@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 from napari_patchset.axes import AxisLayout, DepthAxis, check_axes_override
-from napari_patchset.errors import ArgumentError, PatchsetError, UnreadableFileError
+from napari_patchset.errors import ArgumentError, PatchsetError, UnknownAxesError
 from napari_patchset.source import Rect, SceneId
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.metadata import (
@@ -29,10 +29,11 @@ from napari_patchset.stacks.metadata import (
     default_channels,
 )
 from napari_patchset.stacks.retrying import is_transient
+from napari_patchset.stacks.tiff.acquisition import arrange_series
 from napari_patchset.stacks.tiff.metadata import series_metadata
 from napari_patchset.stacks.tiff.ome import OmeImage, TiffDescription, describe_file
 from napari_patchset.stacks.tiff.pages import PageTable, read_pages
-from napari_patchset.stacks.tiff.structure import USE_FROM_TIFF, damaged
+from napari_patchset.stacks.tiff.structure import STATE_AXES, damaged
 
 # Problems in tifffile's log are raised here or become missing planes; add a handler to see it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -79,15 +80,11 @@ def open_series(
     try:
         description = describe_file(path, plain=plain)
         with description.open() as file:
-            series = [part for each in file.series for part in split_positions(each)]
+            series, order_problem = arrange_series(file.series)
             if not series:
                 raise damaged(description.path, "it holds no image")
-            described = "OME-XML" if description.images else "ImageJ's description"
-            is_described = description.images or file.is_imagej
-            if is_described and not plain and series[0].kind in ("generic", "uniform"):
-                raise UnreadableFileError(  # tifffile has ignored it: what the pages are is lost
-                    f"{description.path}: its pages do not fit {described}. {USE_FROM_TIFF}"
-                )
+            if not plain and series[0].kind in ("generic", "uniform"):
+                _check_undescribed(file, description)
             unread = _count_undescribed(file, series, description)
             if unread and not description.problem:
                 problem = (
@@ -95,6 +92,8 @@ def open_series(
                     f"{description.n_pages} pages; the others are ignored"
                 )
                 description = replace(description, problem=problem)
+            if order_problem and not plain:
+                description = replace(description, problem=order_problem)
             yield list(_described_series(series, description)), description
     except (PatchsetError, FileNotFoundError, IsADirectoryError, PermissionError):
         raise
@@ -103,6 +102,26 @@ def open_series(
         if isinstance(error, MemoryError) or is_transient(error):
             raise
         raise damaged(path, f"tifffile can't read it: {error!r}") from error
+
+
+def _check_undescribed(file: TiffFile, description: TiffDescription) -> None:
+    """Refuse a file whose description tifffile has ignored: what its pages are is lost."""
+    path = description.path
+    if description.images:
+        raise UnknownAxesError(f"{path}: its pages do not fit OME-XML. {STATE_AXES}")
+    if not (imagej := file.imagej_metadata):
+        return
+    described = prod(int(imagej.get(axis, 1)) for axis in ("frames", "slices", "channels"))
+    n_pages, page = len(file.pages), file.pages.first
+    if n_pages == 1 < described and page.is_final:  # ImageJ's own way to store a large stack
+        stored = (file.filehandle.size - page.dataoffsets[0]) // page.nbytes
+        raise damaged(
+            path, f"ImageJ's description has {described} planes, but it ends after {stored} of them"
+        )
+    raise UnknownAxesError(
+        f"{path}: its {n_pages} pages do not fit ImageJ's description, which has {described} "
+        f"planes. {STATE_AXES}"
+    )
 
 
 def _count_undescribed(
@@ -123,30 +142,6 @@ def _count_undescribed(
     if not isinstance(page, TiffPage) or (page.imagelength, page.imagewidth) not in sizes:
         return 0
     return len(unused)
-
-
-def split_positions(series: TiffPageSeries) -> list[TiffPageSeries]:
-    """Return a series for each position of Micro-Manager, which tifffile has as an axis R."""
-    axes, shape = series.axes, series.shape
-    if series.kind not in ("mmstack", "ndtiff") or "R" not in axes:
-        return [series]
-    lead, at = axes.index("Y"), axes.index("R")
-    pages = np.empty(prod(shape[:lead]), object)
-    pages[:] = list(series)
-    pages = np.moveaxis(pages.reshape(shape[:lead]), at, 0)
-    return [
-        TiffPageSeries(
-            part.ravel().tolist(),
-            shape[:at] + shape[at + 1 :],
-            series.dtype,
-            axes[:at] + axes[at + 1 :],
-            name=f"Pos{position}",
-            kind=series.kind,
-            multifile=series.is_multifile,
-        )
-        for position, part in enumerate(pages)
-        if any(page is not None for page in part.flat)
-    ]
 
 
 def _described_series(
@@ -317,10 +312,10 @@ class SeriesIndex:
     nothing else. They are read at once, or only `series`.
     """
 
-    def __init__(self, path: Path, series: SceneId | None = None) -> None:
-        self._path = path
+    def __init__(self, path: Path, series: SceneId | None = None, *, plain: bool = False) -> None:
+        self._path, self._plain = path, plain
         self._read: dict[int, TiffImage] = {}
-        with open_series(path) as (listed, self.description):
+        with open_series(path, plain=plain) as (listed, self.description):
             self.names = {each.index: each.name for each in listed}
             self.images = [each.index for each in listed if not each.is_extra] or list(self.names)
             self._read_all(listed, self.images if series is None else [series])
@@ -369,7 +364,7 @@ class SeriesIndex:
         """Return some of the series, opening the file for those that were not read yet."""
         missing = [index for index in series if index not in self._read]
         if missing:
-            with open_series(self._path) as (listed, _):
+            with open_series(self._path, plain=self._plain) as (listed, _):
                 self._read_all(listed, missing)
         return [self._read[index] for index in series]
 
@@ -393,6 +388,11 @@ class SeriesIndex:
 
 
 _INDEXES: FileCache[SeriesIndex] = FileCache(_MAX_CACHED, SeriesIndex.cache_size)
+
+
+def plain_index(path: Path, series: SceneId | None = None) -> SeriesIndex:
+    """Read a TIFF's pages in file order, whatever its description says of them."""
+    return SeriesIndex(path, series, plain=True)
 
 
 def series_index(path: Path, series: SceneId | None = None) -> SeriesIndex:

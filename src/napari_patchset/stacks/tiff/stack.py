@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPage
 
 from napari_patchset.axes import DepthAxis, check_depth_axis
+from napari_patchset.errors import UnknownAxesError
 from napari_patchset.source import Rect, SceneId, join_scene, split_scene
 from napari_patchset.stacks.cache import OpenFiles, SharedCache, TileCache
 from napari_patchset.stacks.fingerprint import file_key, text_key
@@ -26,7 +27,7 @@ from napari_patchset.stacks.jpeg import is_plain_jpeg, jpeg_frames
 from napari_patchset.stacks.metadata import scaled_pixel_size
 from napari_patchset.stacks.protocol import Block, FileStack
 from napari_patchset.stacks.tiff.pages import PageKind, PagePlane
-from napari_patchset.stacks.tiff.series import series_index
+from napari_patchset.stacks.tiff.series import SeriesIndex, plain_index, series_index
 from napari_patchset.stacks.tiff.structure import damaged
 
 _MAX_DECODERS = 1000
@@ -84,7 +85,7 @@ class TiffImageStack(FileStack):
     ) -> None:
         path, series = split_scene(data_path, series)
         self.data_path = path.absolute()
-        index = series_index(self.data_path, series)
+        index = self._index(series, axes)
         chosen = index.choose(series)
         self.scene = chosen if len(index.images) > 1 else None
         self.source = join_scene(self.data_path, self.scene)
@@ -101,6 +102,15 @@ class TiffImageStack(FileStack):
         self._cache = TileCache()
         self._decoders: SharedCache[tuple[int, int], _SegmentDecoder] = SharedCache(_MAX_DECODERS)
         self._set_up(0, depth_axis)
+
+    def _index(self, series: SceneId | None, axes: str | None) -> SeriesIndex:
+        """Return the file's series; its bare pages if their axes are stated and can't be read."""
+        try:
+            return series_index(self.data_path, series)
+        except UnknownAxesError:
+            if axes is None:
+                raise
+            return plain_index(self.data_path, series)
 
     def _set_up(self, level: int, depth_axis: DepthAxis) -> None:
         self._level = level

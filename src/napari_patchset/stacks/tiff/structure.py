@@ -10,6 +10,9 @@ from tifffile import TIFF, TiffFormat
 
 from napari_patchset.errors import UnreadableFileError
 
+STATE_AXES = "Write it again as an OME-TIFF, or state the axes of its pages, such as ZYX."
+"""What to do if pages are sound, but not what the file says of them."""
+
 USE_FROM_TIFF = (
     "Write it again as an OME-TIFF; in Python, InMemoryImageStack.from_tiff reads it with axes "
     "that you name."
