@@ -16,10 +16,11 @@ import typer
 from hypothesis import settings
 
 import napari_patchset
-from napari_patchset import Tiled
+from napari_patchset import Split, Tiled
 from napari_patchset.annotations.polygons import MAX_CLASSES
 from napari_patchset.cli.app import COMMANDS, app
 from napari_patchset.cli.settings import SETTINGS
+from napari_patchset.exporting.plans.command_line import make_plan
 from napari_patchset.exporting.plans.options import format_bytes
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patching import duplicates
@@ -34,6 +35,7 @@ from napari_patchset.stacks.zarr.chunks import _MAX_FINGERPRINTED
 from napari_patchset.stacks.zarr.remote import MAX_REQUESTS
 from napari_patchset.stitching import stitched_image
 from napari_patchset.stitching.blending import BLENDS
+from napari_patchset.stitching.stitch import StitchOptions
 from napari_patchset.training.lazy import DEFAULT_CACHE
 from support.documents import REPOSITORY, blocks
 from support.strategy_makers import source
@@ -126,7 +128,7 @@ def test_a_number_is_that_of_the_program(name: str, statement: str) -> None:
 
 @pytest.mark.gui
 def test_a_number_is_that_of_the_window() -> None:
-    from napari_patchset.plugin.canvas.annotations import MAX_SHAPES
+    from napari_patchset.plugin.canvas.drawn_outlines import MAX_SHAPES
     from napari_patchset.plugin.canvas.summary import MULTIPLE
 
     assert f"a file of more than {MAX_SHAPES} is used, but not drawn" in page("annotations")
@@ -164,6 +166,23 @@ def test_the_versions_and_examples_of_the_tests_are_those_of_the_pages() -> None
         r'"careamics==([\d.]+)"', (REPOSITORY / "noxfile.py").read_text("utf-8")
     )
     assert f"CAREamics ({careamics})" in page("frameworks")
+
+
+def test_the_defaults_are_those_of_the_pages(tmp_path: Path) -> None:
+    plan = make_plan(["cells.czi@0"], str(tmp_path / "a.patches.zarr"))
+    tiled = plan.strategy
+    assert isinstance(tiled, Tiled)
+    assert "`Tiled` is the default of the command" in page("patching")
+    assert (tiled.edge, tiled.small, tiled.min_covered) == ("shift", "error", 0.5)
+    assert "| `shift` (default): moved back |" in page("patching")
+    assert "An image smaller than a patch is an error, unless `small`" in page("patching")
+    assert "cover less than half (`min_covered`)" in page("patching")
+    assert (Split(val=0.1).by, tiled.min_inside) == ("auto", 1)
+    assert '`by="auto"`, the default' in page("patching")
+    assert "the share of each patch that must lie inside, 1 unless it is set" in page("annotations")
+    assert (plan.codec, StitchOptions().codec, StitchOptions().fill) == ("none", "none", 0)
+    assert "so `none` is the default, as of an export" in page("stitching")
+    assert "they have the value of `--fill` (0)" in page("stitching")
 
 
 def test_python_and_extras_are_those_of_the_package() -> None:
