@@ -68,7 +68,7 @@ def test_no_message_moves_a_field_or_a_button(window: Window, czi: MakeCzi) -> N
     widget.export.dismiss()
     window.click(widget.preview.pick_button)
     assert widget.preview.view.isVisible()
-    assert places(window)[3:] == before[3:]
+    assert places(window)[2:] == before[2:]
 
 
 def test_what_is_used_first_is_seen_in_a_low_window(window: Window, file: Path) -> None:
@@ -144,6 +144,18 @@ def test_the_scale_bar_is_where_napari_does_not_notify(window: Window, file: Pat
     window.open(file)
     assert bar.visible
     assert bar.position == "bottom_left"
+
+
+def test_a_message_of_napari_is_seen_though_a_patch_is_framed_as_an_example(
+    window: Window, file: Path
+) -> None:
+    window.open(file)
+    type_length(window, window.widget.patches.overlap.boxes[1], "8")
+    window.until(lambda: str(window.viewer.status).startswith("Framed"))
+    window.viewer.status = "Opening other.czi…"
+    assert window.viewer.status == "Opening other.czi…"
+    window.viewer.status = "Ready"
+    assert window.viewer.status == "Ready"
 
 
 def tooltip(widget: QWidget) -> str:

@@ -84,6 +84,12 @@ def test_what_is_kept_is_drawn_and_pointed_at_above_what_is_rejected_in_another_
     assert grid[kept].start == (0, 0, left)
 
 
+def test_a_plane_where_all_are_rejected_is_struck_out_too() -> None:
+    plane = plane_of(grid_over(1, 1, 32, 32, strategy=Tiled(size=(16, 16))), 3, 3, 3, 3)
+    struck = (outline_segments(plane).data[:, 1] == 16).all(axis=1)
+    assert struck.sum() == 4
+
+
 def test_a_million_patches_take_a_few_thousand_lines() -> None:
     strategy = Tiled(size=(64, 64), overlap=(16, 16))
     assert (

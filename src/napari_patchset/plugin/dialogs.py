@@ -42,7 +42,8 @@ _Slot = TypeVar("_Slot", bound=Callable[..., None])
 def message(error: Exception) -> str:
     """Return the message of an error in one line, with the place in the form of its remedy."""
     if isinstance(error, ValidationError):
-        return user_message(error)
+        text = user_message(error)
+        return f"{text[:1].upper()}{text[1:]}"
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror.lower()}"  # without "[Errno 2]"
     if isinstance(error, MissingAnnotationsError):

@@ -87,8 +87,8 @@ class PatchesWidget(Panel):
                 *(self.source_control.fold, self.patches.native, self.form.more),
             ),
             (
-                *(self.texts, self.preview.buttons),
-                *(self.preview.view, self.export.native),
+                *(self.preview.view, self.texts),
+                *(self.preview.buttons, self.export.native),
             ),
         )
         self._connect()

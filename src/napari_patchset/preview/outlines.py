@@ -187,8 +187,11 @@ class PlanePatches:
 
     @cached_property
     def is_uniform(self) -> bool:
-        """Whether all patches have one category."""
-        return not len(self) or bool((self.category == self.category[0]).all())
+        """Whether all patches have one category, and none is struck out as rejected."""
+        if not len(self):
+            return True
+        first = self.category[0]
+        return bool(first != PatchCategory.REJECTED and (self.category == first).all())
 
 
 def _find_run(ascending: NDArray[np.int32], number: int) -> tuple[int, int]:

@@ -87,6 +87,8 @@ class StatusLine:
     def _on_status(self, event: object) -> None:
         if self._viewer.status != self._written:
             self._replaced = self._viewer.status
+            if not self.is_idle:
+                self._patch = ""  # until the mouse moves, or else the message would return later
             self._write()
 
     def _write(self) -> None:

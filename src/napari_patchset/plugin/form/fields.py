@@ -287,7 +287,8 @@ class TextBox(QScrollArea):
     def sizeHint(self) -> QSize:
         """Return the height of the lines."""
         line = self._labels[0].fontMetrics().lineSpacing() + 1  # as in rich text
-        return QSize(super().sizeHint().width(), self._lines * line + BORDER)
+        padding = BORDER * (1 + len(self._labels))  # that of each label is the same
+        return QSize(super().sizeHint().width(), self._lines * line + padding)
 
     def minimumSizeHint(self) -> QSize:
         """Return the height of the lines."""
