@@ -8,7 +8,7 @@ from napari.layers import Labels
 from pytestqt.qtbot import QtBot
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QRadioButton, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QLabel, QRadioButton, QWidget
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.plan import Recipe
@@ -19,7 +19,7 @@ from napari_patchset.patching.strategies import Balanced, Random, Stratified, Ti
 from napari_patchset.plugin.canvas.summary import size_hint
 from napari_patchset.plugin.export_control import time_left
 from napari_patchset.plugin.form.export_section import ExportSection
-from napari_patchset.plugin.form.fields import Fold
+from napari_patchset.plugin.form.fields import Fold, Percent
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.size_row import LengthBox
 from napari_patchset.plugin.form.source_section import PairsSection
@@ -686,3 +686,34 @@ def test_the_proposed_name_follows_the_image_and_a_typed_one_stays_with_its_imag
     assert [show(c), show(b), show(c)] == [str(early), str(names[b]), str(early)]
     export.out.line_edit.native.clear()
     assert show(c) == str(names[c])
+
+
+def test_shares_take_decimals_and_show_those_of_a_plan(qtbot: QtBot, form: RecipeForm) -> None:
+    split, filters, inside = form.split, form.filters, form.region.inside
+    form.load(
+        Recipe(
+            strategy=Random(size=(64, 64), count=5, max_overlap=0.125, min_inside=0.005),
+            keep_fraction=0.025,
+            split=Split(val=0.125, test=0.123456),
+        )
+    )
+
+    def shown(share: Percent) -> str:
+        return str(share.native.text())
+
+    shares = (split.val, split.test, filters.keep, inside, form.strategy.max_overlap)
+    assert list(map(shown, shares)) == ["12.5", "12.35", "2.5", "0.5", "12.5"]
+    assert [share.fraction for share in shares] == [0.125, 0.123456, 0.025, 0.005, 0.125]
+    assert form.region.summary == "0.5% inside"
+    for text, text_after, fraction in (
+        ("1.5", "1.5", 0.015),
+        ("12.5", "12.5", 0.125),
+        ("33,25", "33.25", 0.3325),
+        ("20", "20", 0.2),
+    ):
+        box: QAbstractSpinBox = split.val.native
+        box.selectAll()
+        qtbot.keyClicks(box, text)
+        assert (shown(split.val), split.val.fraction) == (text_after, fraction)
+    qtbot.keyClick(split.val.native, Qt.Key.Key_Up)
+    assert shown(split.val) == "21"

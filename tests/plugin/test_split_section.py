@@ -121,8 +121,8 @@ def test_shares_that_leave_nothing_to_train_are_an_error(section: SplitSection) 
         _ = section.value
 
 
-@pytest.mark.parametrize(("fraction", "shown"), [(0.125, 12), (0.001, 0), (0.2, 20)])
-def test_a_loaded_share_stays_exact(section: SplitSection, fraction: float, shown: int) -> None:
+@pytest.mark.parametrize(("fraction", "shown"), [(0.125, 12.5), (0.0012345, 0.12), (0.2, 20)])
+def test_a_loaded_share_stays_exact(section: SplitSection, fraction: float, shown: float) -> None:
     for name in ("val", "test"):
         section.load(Split(**{name: fraction}))
         field = getattr(section, name)

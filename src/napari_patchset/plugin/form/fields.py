@@ -6,13 +6,16 @@ The mouse wheel scrolls the form; it changes a field only while that has the key
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from magicgui.backends._qtpy.widgets import QBaseRangedWidget
 from magicgui.widgets import Container, PushButton, SpinBox, Widget
+from magicgui.widgets.bases import RangedWidget
 from pydantic import BaseModel
-from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt
-from qtpy.QtGui import QFocusEvent, QHelpEvent, QPaintEvent
+from qtpy.QtCore import QEvent, QLocale, QObject, QPoint, QSize, Qt
+from qtpy.QtGui import QFocusEvent, QHelpEvent, QPaintEvent, QValidator
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
+    QDoubleSpinBox,
     QFrame,
     QLabel,
     QLineEdit,
@@ -36,6 +39,9 @@ BORDER = 2
 
 SPACING = 4
 """Pixels between fields that stand below each other."""
+
+_DECIMALS = 2
+"""Of a share in per cent; as many as Qt's box has."""
 
 _NO_MARGINS = (0, 0, 0, 0)
 _PADDING = 6
@@ -73,23 +79,48 @@ class Row(Section):
         self.native.layout().setSpacing(spacing)
 
 
-class Percent(SpinBox):
+class _PercentBox(QDoubleSpinBox):
+    """A number without zeros at its end; a comma is a point on every keyboard."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setLocale(QLocale.c())  # with a German one, 1.5 would be read as 15
+
+    def textFromValue(self, value: float) -> str:
+        """Return a number with the decimals that it has."""
+        return f"{value:.{_DECIMALS}f}".rstrip("0").rstrip(".")
+
+    def validate(self, text: str | None, at: int) -> tuple[QValidator.State, str, int]:
+        """Accept what is a number once a comma is a point."""
+        return super().validate((text or "").replace(",", "."), at)
+
+
+class _PercentBackend(QBaseRangedWidget):
+    """What magicgui has for its own FloatSpinBox, with the box that is meant here."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(_PercentBox, **options)
+
+
+class Percent(RangedWidget[float]):
     """A share in per cent, which remembers the exact fraction that a plan set."""
 
     def __init__(self, **options: Any) -> None:
         self._exact = 0.0
-        super().__init__(**{"value": 0, "min": 0, **options})
+        super().__init__(
+            widget_type=_PercentBackend, **{"value": 0, "min": 0, "step": 1, **options}
+        )
 
     @property
     def fraction(self) -> float:
         """The share as a fraction."""
-        is_loaded = round(100 * self._exact) == self.value
-        return self._exact if is_loaded else float(self.value) / 100
+        is_loaded = round(100 * self._exact, _DECIMALS) == self.value
+        return self._exact if is_loaded else round(self.value / 100, _DECIMALS + 2)
 
     def load(self, fraction: float) -> None:
         """Set the share."""
         self._exact = fraction
-        self.value = round(100 * fraction)
+        self.value = round(100 * fraction, _DECIMALS)
 
 
 class _Title(QToolButton):

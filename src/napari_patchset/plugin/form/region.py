@@ -99,7 +99,7 @@ class RegionSection(Section):
         self.draw = small_button("Draw…", "Draw the region on the image.")
         self.inside = Percent(
             value=_ALL,
-            min=1,
+            min=0.01,
             max=_ALL,
             label="Inside %",
             tooltip=description(PatchStrategy, "min_inside"),
@@ -149,7 +149,7 @@ class RegionSection(Section):
         layer = [self.layer.current_choice] if self.layer.value is not None else []
         ranges = [row.summary for row in self.rows.values() if row.typed]
         share = self.inside.fraction
-        inside = [f"{share:.0%} inside"] if share < 1 else []
+        inside = [f"{100 * share:.4g}% inside"] if share < 1 else []
         return ", ".join(layer + inside + ranges) or "all"
 
     def _row(self, axis: str, extent: Extent) -> RangeRow:

@@ -47,6 +47,9 @@ _ALWAYS = ("auto", "file", "scene", "block")
 _OF_PLAN = "the loaded plan"
 """The choice of what a loaded plan has of a sheet."""
 
+_MOST_PERCENT = 99.99
+"""Something is left to train."""
+
 _MOST_FOLDS = 20
 """As many are offered; a plan may have more."""
 
@@ -173,10 +176,12 @@ class SplitSection(Section):
 
     def __init__(self) -> None:
         self.val = Percent(
-            max=99, label="Validation %", tooltip=f"{description(Split, 'val')} 0 for none."
+            max=_MOST_PERCENT,
+            label="Validation %",
+            tooltip=f"{description(Split, 'val')} 0 for none.",
         )
         self.test = Percent(
-            max=99, label="Test %", tooltip=f"{description(Split, 'test')} 0 for none."
+            max=_MOST_PERCENT, label="Test %", tooltip=f"{description(Split, 'test')} 0 for none."
         )
         self._folds_of_plan = 0
         self.folds = ComboBox(
