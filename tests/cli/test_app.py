@@ -51,6 +51,30 @@ def test_info_shows_what_is_in_a_file(run, czi: MakeCzi) -> None:
         assert word in out
 
 
+def test_info_of_a_folder_lists_the_images_that_an_export_of_it_takes(
+    run, czi: MakeCzi, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    czi(*SCENES).rename(folder / "b.czi")
+    tifffile.imwrite(folder / "a.tif", np.zeros((16, 24), np.uint8))
+    (folder / "notes.txt").write_text("no image")
+    (folder / "broken.tif").write_text("no image either")
+    code, out, err = run("info", folder)
+    assert code == 0
+    assert [line.split()[1] for line in out.splitlines() if ".tif" in line or ".czi" in line] == [
+        *("a.tif", "b.czi", "b.czi")
+    ]
+    assert "notes" not in out
+    assert "broken.tif" in err
+    rows = json.loads(run("info", folder, "--json")[1])
+    assert [row["file"] for row in rows] == ["a.tif", "b.czi", "b.czi", "broken.tif"]
+    assert [row.get("id") for row in rows] == [None, 0, 1, None]
+    assert "error" in rows[-1]
+    (tmp_path / "empty").mkdir()
+    assert "there is no image in this folder" in run("info", tmp_path / "empty")[2]
+
+
 @pytest.mark.parametrize("scheme", ["memory", "file"])
 def test_a_url_is_named_like_a_file(run, tmp_path: Path, scheme: str) -> None:
     path = write_image(tmp_path / "x.zarr", "YX", drawn("YX", (32, 48)))

@@ -113,6 +113,34 @@ def test_the_command_that_it_names_goes_on(run: Any, plan: ExportPlan) -> None:
     assert PatchSet(plan.out).manifest == whole.manifest
 
 
+def test_a_source_that_is_gone_at_the_end_is_restored_and_one_that_changed_is_begun_again(
+    run: Any, plan: ExportPlan
+) -> None:
+    plan_export(plan)
+    score_job(plan.out, 0, 1)
+    write_job(plan.out, 0, 1)
+    source = Path(plan.sources[0].path)
+    aside = source.rename(source.with_name("aside.czi"))
+    code, out, _ = run("status", plan.out)
+    assert code == 0
+    assert f"missing: {source}\n" in out
+    line = f"to go on, once what is missing is restored: patchset finalize {plan.out}"
+    assert out.splitlines()[-1] == line
+    assert json.loads(run("status", plan.out, "--json")[1])["exports"][0]["missing_files"] == [
+        str(source)
+    ]
+    assert "restore it, and run the same export again." in run("finalize", plan.out)[2]
+    with aside.open("rb") as file, source.open("wb") as changed:
+        changed.write(file.read() + b"more")
+    *_, last = run("status", plan.out)[1].splitlines()
+    assert last.startswith("to go on: patchset export ")
+    assert run("finalize", plan.out)[0] == 1
+    aside.replace(source)
+    *_, last = run("status", plan.out)[1].splitlines()
+    assert last == f"to go on: patchset finalize {plan.out}"
+    assert run(*last.partition("patchset ")[2].split())[0] == 0
+
+
 def test_a_running_export_is_told_apart_and_kept(run: Any, plan: ExportPlan) -> None:
     plan_export(plan)
     workdir = WorkDir.for_set(plan.out)

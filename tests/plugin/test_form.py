@@ -229,6 +229,39 @@ def test_the_channel_of_a_new_filter_is_one_of_the_image_until_another_is_chosen
     assert recipe_filters(form) == ["std>p10"]
 
 
+def test_each_new_filter_measures_what_none_measures_yet(form: RecipeForm) -> None:
+    for _ in range(3):
+        form.filters.add.changed.emit(True)
+    kinds = [each.kind for each in form.filters.value]
+    assert kinds == ["std", "mean", "max"]
+    form.filters.rows[0].kind.value = "focus"
+    form.filters.add.changed.emit(True)
+    assert form.filters.value[-1].kind == "std"
+
+
+def test_numbers_with_a_decimal_comma_are_read_as_they_are_meant(
+    qtbot: QtBot, form: RecipeForm
+) -> None:
+    type_into(qtbot, form.patches.size.boxes[1], "12,5 um")
+    assert form.patches.size.boxes[1].text() == "12.5 µm"
+    form.filters.add.changed.emit(True)
+    form.filters.rows[0].limit.value = "2,5"
+    assert form.filters.value[0].above == 2.5
+    for text, size, words in (
+        ("1,5", PixelSize(y=1.5, x=1.5), "1.5 µm"),
+        ("1,5 µm", PixelSize(y=1.5, x=1.5), "1.5 µm"),
+        ("1, 5", PixelSize(y=1, x=5), "Y 1, X 5 µm"),
+        ("0,2; 0,5", PixelSize(y=0.2, x=0.5), "Y 0.2, X 0.5 µm"),
+        ("0.2,0.5", PixelSize(y=0.2, x=0.5), "Y 0.2, X 0.5 µm"),
+        ("2,3,3", PixelSize(z=2, y=3, x=3), "Z 2, Y 3, X 3 µm"),
+    ):
+        form.pixel_size.size.value = text
+        assert form.pixel_size.value == size
+        assert form.folds["Pixel size"].button.text() == f"Pixel size: {words}"
+    with pytest.raises(ArgumentError, match="decimals have a point"):
+        parse_filter("std>2,5")
+
+
 def test_a_filter_may_measure_a_channel_that_is_not_ticked(form: RecipeForm) -> None:
     form.filters.add.native.click()
     form.filters.rows[0].channel.value = "EGFP"
@@ -250,8 +283,8 @@ def test_a_tiny_image_limits_the_size_for_itself_alone(form: RecipeForm) -> None
     show(form, **TINY)
     assert strategy(form) == Tiled(size=(32, 16), overlap=(16, 8))
     hint = (
-        "Y is 32 here: the image has only 38 px along Y.<br>"
-        "X is 16 here: the image has only 20 px along X."
+        "Y is 32 here, a power of two: the image has only 38 px along Y.<br>"
+        "X is 16 here, a power of two: the image has only 20 px along X."
     )
     assert form.patches.hint.value == hint
     show(form)
@@ -284,12 +317,23 @@ def test_a_size_that_is_typed_too_large_stands_and_is_for_the_plan_to_refuse(
     assert form.patches.size.value == (8, 500, 64)
 
 
+def test_that_an_image_lacks_the_depth_axis_hides_no_limit(form: RecipeForm) -> None:
+    form.patches.depth_axis.value = "Z"
+    show(form, **{**TINY, "Z": 1, "T": 1, "Y": 10, "X": 10})
+    assert form.patches.hint.value == (
+        "This image has no Z: 2-D patches.<br>"
+        "Y and X are 8 here, a power of two: the image has only 10 × 10 px."
+    )
+
+
 def test_from_z_to_t_the_depth_fits(form: RecipeForm) -> None:
     form.patches.depth_axis.value = "Z"
     assert strategy(form) == Tiled(size=(8, 64, 64), overlap=(0, 0, 0))
     form.patches.depth_axis.value = "T"
     assert strategy(form) == Tiled(size=(4, 64, 64), overlap=(0, 0, 0))
-    assert form.patches.hint.value == "T is 4 here: the image has only 6 time points."
+    assert (
+        form.patches.hint.value == "T is 4 here, a power of two: the image has only 6 time points."
+    )
     form.patches.depth_axis.value = "Z"
     assert form.patches.size.value == (8, 64, 64)
 
@@ -551,7 +595,7 @@ def test_half_a_length_is_refused_once_typing_pauses(form: RecipeForm, qtbot: Qt
 def test_a_limit_is_named_until_a_size_is_typed(form: RecipeForm, qtbot: QtBot) -> None:
     show(form, **{**TINY, "Z": 3, "Y": 64, "X": 64})
     form.patches.depth_axis.value = "Z"
-    assert form.patches.hint.value == "Z is 2 here: the image has only 3 planes."
+    assert form.patches.hint.value == "Z is 2 here, a power of two: the image has only 3 planes."
     type_into(qtbot, form.patches.size.boxes[1], 500)
     assert form.patches.hint.value == ""
 
@@ -642,8 +686,8 @@ def test_a_length_is_limited_to_the_image(form: RecipeForm) -> None:
     form.offer(small, [])
     assert strategy(form) == Tiled(size=("16um", "32um"), overlap=("3.125um", 2))
     hint = (
-        "Y is 16 µm here: the image has only 60 px along Y.<br>"
-        "X is 32 µm here: the image has only 120 px along X."
+        "Y is 16 µm here, a power of two: the image has only 60 px along Y.<br>"
+        "X is 32 µm here, a power of two: the image has only 120 px along X."
     )
     assert form.patches.hint.value == hint
     show_calibrated(form, 0.5)

@@ -424,7 +424,10 @@ def test_what_a_file_limits_pairs_or_filters_is_not_the_next_one_s(
 ) -> None:
     window.open(czi(SceneSpec(rect=(0, 0, 38, 20)), name="tiny.czi"))
     assert window.state.recipe.strategy.size == (16, 32)
-    assert "X is 32 here: the image has only 38 px along X." in window.widget.patches.hint.value
+    assert (
+        "X is 32 here, a power of two: the image has only 38 px along X."
+        in window.widget.patches.hint.value
+    )
     window.open(file)
     assert window.state.recipe.strategy.size == (64, 64)
     assert "Only" not in window.widget.patches.hint.value

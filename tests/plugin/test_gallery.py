@@ -249,7 +249,11 @@ def test_a_click_goes_to_a_patch_of_another_scene(window: Window, file: Path) ->
     assert window.state.source.scene == 0
     press(window, Qt.Key.Key_End)
     press(window, Qt.Key.Key_Return)
-    row = len(preview.gallery.grid.rows) - 1
+    grid = preview.gallery.grid
+    row = len(grid.rows) - 1
+    captions = [grid.captions(grid.patches, int(each)) for each in (grid.rows[0], grid.rows[row])]
+    scenes = [scene.label for scene in window.widget.source_control.context.scenes]
+    assert [caption[1] for caption in captions] == [f"{file.name}, {scene}" for scene in scenes]
     window.until(lambda: window.state.source.scene == 1 and preview.view.row == row)
     assert preview.drawn.sample == preview.drawn.planned.grid.sample[row]
     assert preview.gallery.grid.selected == {row}

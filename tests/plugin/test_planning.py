@@ -4,7 +4,9 @@ import json
 import re
 import warnings
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.exporting.reading.sources import describe_sources
 from napari_patchset.patching.verdicts import Override
 from napari_patchset.plugin.canvas.summary import border_hint, summarize
+from napari_patchset.plugin.export_check import find_problem
 from napari_patchset.plugin.overrides import source_ref
+from napari_patchset.plugin.plan_preview import PlanPreview
 from napari_patchset.plugin.planning import PlanningWatch, plan_form, score_form
 from napari_patchset.plugin.state import FormState
 from napari_patchset.stacks.opening import list_scenes
@@ -195,7 +199,7 @@ def test_the_overlap_at_the_border_and_choices_without_a_patch_are_told(tmp_path
     ref, depth = SourceRef(path=path), {"depth_axis": "Z"}
     strategy = Tiled(size=(4, 48, 48), overlap=(2, 0, 0))
     planned = plan_form(FormState((ref,), 0, Recipe(strategy=strategy, **depth)))
-    assert border_hint(planned) == "Overlap at the border: Z 3, Y 32, X 16 px"
+    assert border_hint(planned) == "Overlap at the border: Z 3 planes, Y 32, X 16 px"
     last = Override.of(planned.grid, len(planned.grid) - 1, planned.sources, keep=False)
     other = last.model_copy(update={"source": "of another file"})
     for start, text in (((1, 16, 32), None), ((0, 5, 5), "1 choice by hand fits no patch now")):
@@ -203,3 +207,56 @@ def test_the_overlap_at_the_border_and_choices_without_a_patch_are_told(tmp_path
         recipe = Recipe(strategy=strategy, overrides=overrides, **depth)
         lines = summarize(plan_form(FormState((ref,), 0, recipe))).split("<br>")
         assert [line for line in lines if "now" in line] == ([text] if text else [])
+
+
+def test_what_rejects_all_patches_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, np.arange(256 * 256, dtype=np.uint16).reshape(256, 256))
+    ref, strategy = SourceRef(path=path), Tiled(size=(8, 8))
+
+    def planned(**fields: Any) -> PlanPreview:
+        recipe = Recipe(strategy=strategy, **fields)
+        state = FormState((ref,), 0, recipe, str(tmp_path / "a.patches.zarr"))
+        *_, last = plan_form(state), *score_form(plan_form(state), np.arange(4))
+        return last
+
+    every = planned()
+    by_hand = tuple(
+        Override.of(every.grid, row, every.sources, keep=False) for row in range(len(every.grid))
+    )
+    assert find_problem(every) == ""
+    problem = "No patch is left (rejected: 1,024 by hand). "
+    remedy = "Keep some of those that are rejected by hand."
+    assert find_problem(planned(overrides=by_hand)) == problem + remedy
+    both = planned(overrides=by_hand[:24], filters=["std>1e9"])
+    assert find_problem(both) == (
+        "No patch is left (rejected: 1,000 by contrast > 1e+09, 24 by hand). "
+        "Loosen the filters, or keep some of those that are rejected by hand."
+    )
+    one_left = planned(overrides=by_hand[1:])
+    assert "1,023&nbsp;rejected&nbsp;(>99%)" in summarize(one_left)
+    assert find_problem(one_left) == ""
+
+
+def test_a_name_without_the_suffix_is_refused_in_words_of_the_window(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8))
+    state = FormState((SourceRef(path=path),), 0, Recipe(strategy=Tiled(size=(8, 8))), "bla")
+    problem = find_problem(plan_form(state))
+    assert "bla" in problem
+    assert "ExportPlan" not in problem
+
+
+def test_places_that_are_left_out_are_more_only_where_there_are_patches(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8))
+    planned = plan_form(FormState((SourceRef(path=path),), 0, Recipe(strategy=Tiled(size=(8, 8)))))
+    for n, text in ((4, "40 more places in the image"), (0, "40 places in the image")):
+        some = replace(
+            planned,
+            grid=replace(planned.grid[:n], excluded={"missing plane": 40}),
+            verdicts=planned.verdicts[:n],
+            category=planned.category[:n],
+            scored=planned.scored[:n],
+        )
+        assert f"{text} excluded: missing plane" in summarize(some)

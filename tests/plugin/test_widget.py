@@ -166,6 +166,8 @@ def test_two_files_are_told_apart_and_without_layers_the_form_is_empty(
     window.settle()
     assert window.state.source.scene == 0
     assert window.widget.picker.isVisible()
+    window.widget.source.file.value = None
+    window.until(lambda: window.summary == "Choose the image to cut patches from.")
 
     window.viewer.layers.clear()
     window.until(lambda: "Open a CZI" in window.summary)

@@ -49,6 +49,17 @@ def test_a_complete_grid_shares_its_lines_and_looks_the_same(overlap: tuple[int,
     assert len(shared) < len(alone) / 2
 
 
+def test_rejected_patches_have_diagonals_also_when_all_are_rejected() -> None:
+    grid = grid_over(1, 1, 32, 64, strategy=Tiled(size=(16, 16)))
+    n = len(grid)
+    for kept in (0, 1, n):
+        plane = plane_of(grid, *([0] * kept + [PatchCategory.REJECTED] * (n - kept)))
+        assert len(outline_segments(plane).data)
+        assert len(plane) == n
+        extents = outline_segments(plane).data[:, 1]
+        assert (extents == 16).all(axis=1).sum() == n - kept
+
+
 def test_patches_of_an_incomplete_grid_have_four_lines_each() -> None:
     some = tiles(60, 80)[np.array([0, 2, 5])]
     lines = outline_segments(some, inset=2).data

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_patchset.cli.report import REPORT
+from napari_patchset.errors import SOURCE_ERRORS
 from napari_patchset.source import is_remote, split_source
 from napari_patchset.stacks.metadata import describe, image_metadata
 from napari_patchset.stacks.opening import list_absent, list_scenes, open_stack, scene_ids
@@ -21,10 +22,13 @@ _WIDTH = 500
 def info(
     path: Annotated[
         str,
-        typer.Argument(metavar="FILE", help='A file or URL; "name.czi@3" is scene 3 of a file.'),
+        typer.Argument(
+            metavar="FILE",
+            help='A file, folder or URL; "name.czi@3" is scene 3 of a file.',
+        ),
     ],
 ) -> None:
-    """Show what is in an image file or a patch set.
+    """Show what is in an image file, a folder of images, or a patch set.
 
     Scenes, or the arrays of a patch set: size along each axis, pixel type and size, channels.
 
@@ -32,25 +36,29 @@ def info(
     """
     file, chosen = split_source(path)
     arrays = _patch_set_rows(file)
-    rows = arrays or _scene_rows(file, chosen)
+    rows = arrays or _folder_rows(file) or _scene_rows(file, chosen)
     if REPORT.as_json:  # the description is one document, not events
         typer.echo(json.dumps(rows, indent=1))
         return
     table = Table()
-    first = ("array", "patches") if arrays else ("scene", "name")
+    in_folder = ("file",) if rows and "file" in rows[0] else ()
+    first = ("array", "patches") if arrays else (*in_folder, "scene", "name")
     for column in (*first, "size", "type", "pixel size (um)", "channels"):
         table.add_column(column, overflow="fold")  # truncated, it would be of no use
     for row in rows:
         scene, channels = "" if row["id"] is None else str(row["id"]), ", ".join(row["channels"])
         table.add_row(
-            scene, row["name"], _format_size(row), row["dtype"], _format_pixel(row), channels
+            *(row[column] for column in in_folder),
+            *(scene, row["name"], _format_size(row), row["dtype"], _format_pixel(row), channels),
         )
     console = Console()
-    for name in rows[0].get("absent", {}).get("names", []) if rows else ():
+    absent = {name: None for row in rows for name in row.get("absent", {}).get("names", [])}
+    for name in absent:
         typer.echo(f"absent: {name}")
     for row in rows:
         if planes := row.get("absent", {}).get("planes"):
             of_scene = "" if row["id"] is None else f" of scene {row['id']}"
+            of_scene += f" of {row['file']}" if in_folder else ""
             typer.echo(f"absent: {planes} {'plane' if planes == 1 else 'planes'}{of_scene}")
     (console if console.is_terminal else Console(width=_WIDTH)).print(table)
 
@@ -73,6 +81,32 @@ def _scene_rows(file: str | Path, chosen: Any) -> list[dict[str, Any]]:
                     "absent": {"names": absent, "planes": len(source.missing)},
                 }
             )
+    return rows
+
+
+def _folder_rows(file: str | Path) -> list[dict[str, Any]]:
+    """Describe the scenes of the images in a folder, those that an export takes; [] for no folder.
+
+    One that can't be read is a warning, unless none can.
+    """
+    if is_remote(file) or not Path(file).is_dir():
+        return []
+    from napari_patchset.exporting.plans.source_files import expand_sources, is_folder
+
+    if not is_folder(file):
+        return []
+    rows, errors = list[dict[str, Any]](), dict[str, Exception]()
+    for path in dict.fromkeys(ref.path for ref in expand_sources([file])):
+        try:
+            rows += [{"file": Path(path).name} | row for row in _scene_rows(path, None)]
+        except SOURCE_ERRORS as error:
+            errors[Path(path).name] = error
+    if not rows:
+        raise next(iter(errors.values()))
+    if REPORT.as_json:  # one document, which warnings would break
+        return rows + [{"file": name, "error": str(each)} for name, each in errors.items()]
+    for each in errors.values():
+        REPORT.warning(str(each))
     return rows
 
 

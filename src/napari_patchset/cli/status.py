@@ -126,6 +126,8 @@ def _lines(found: WorkStatus) -> list[str]:
     if found.error:
         lines.append(f"ended by: {found.error}")
         lines.append(f"to remove it: {shlex.join(['patchset', 'clean', found.folder])}")
+    lines += [f"missing: {path}" for path in found.missing_files]
     if found.next:
-        lines.append(f"to go on: {found.next}")
+        restored = ", once what is missing is restored" if found.missing_files else ""
+        lines.append(f"to go on{restored}: {found.next}")
     return lines

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from napari_patchset.errors import ExportError, PatchsetError
 from napari_patchset.exporting.reading.failures import Failure
+from napari_patchset.exporting.reading.open_images import find_stat
 from napari_patchset.exporting.stages import is_complete, job_of
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.status import WorkStatus, work_status
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX
 from napari_patchset.patchset.reader import read_description
+from napari_patchset.source import is_remote
 
 
 def export_status(out: str | Path, of: int | None = None) -> WorkStatus:
@@ -69,10 +71,16 @@ def _of_planned(
     stage = "score" if is_scored else "write" if missing is None or missing else "finalize"
     if workdir.is_in_place:
         stage = "done"
+    is_stopped = status.state == "unfinished"
+    # Before, a source that has changed is skipped; the end refuses it.
+    changed = frozen.changed_files if is_stopped and stage == "finalize" else []
+    gone = tuple(path for path in changed if find_stat(path) is None and not is_remote(path))
+    has_other_content = len(gone) < len(changed)
     return replace(
         status,
         stage=stage,
-        next=_next_command(status, stage) if status.state == "unfinished" else "",
+        next=_next_command(status, stage, has_other_content) if is_stopped else "",
+        missing_files=gone,
         candidates=frozen.n_candidates,
         scored=scored if frozen.n_score_chunks else 0,
         patches=patches,
@@ -84,14 +92,15 @@ def _of_planned(
     )
 
 
-def _next_command(status: WorkStatus, stage: str) -> str:
-    if stage in ("finalize", "done"):
+def _next_command(status: WorkStatus, stage: str, has_other_content: bool) -> str:
+    if stage in ("finalize", "done") and not has_other_content:
         words = ["finalize", status.path]
     else:
         plan = os.path.join(status.folder, WorkDir.PLAN)
         words = ["export", "--plan", plan, "--out", status.path]
     is_replaced = stage != "done" and os.path.exists(status.path)  # as it was begun
-    return shlex.join(["patchset", *words, *(["--overwrite"] if is_replaced else [])])
+    overwrites = is_replaced or has_other_content
+    return shlex.join(["patchset", *words, *(["--overwrite"] if overwrites else [])])
 
 
 def _written(

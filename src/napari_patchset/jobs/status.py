@@ -47,6 +47,8 @@ class WorkStatus:
         Number of shards of all arrays, or levels, and of those that are not written.
     skipped : tuple of str
         Sources that can't be read, and why.
+    missing_files : tuple of str
+        Files of sources that must be there again before `next` works.
     missing_jobs : dict of str to list of int
         With --of: the jobs of `score` and `write` that have work left.
     """
@@ -67,6 +69,7 @@ class WorkStatus:
     shards: int
     missing_shards: int
     skipped: tuple[str, ...]
+    missing_files: tuple[str, ...]
     missing_jobs: dict[str, list[int]]
 
 
@@ -94,6 +97,7 @@ def work_status(folder: JobFolder[Any], result: Path) -> WorkStatus:
         shards=0,
         missing_shards=0,
         skipped=(),
+        missing_files=(),
         missing_jobs={},
     )
 

@@ -5,7 +5,7 @@ requested and what the user keeps by hand (`Override`), rejects near-duplicates 
 rejects by hand, and splits the rest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 
@@ -20,7 +20,7 @@ from napari_patchset.patching.filters.pixel_metrics import Metric
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.random_streams import hash_name, hash_rows
 from napari_patchset.patching.splits.groups import NO_SPLIT
-from napari_patchset.patching.splits.split import ACROSS_SPLITS, ALL, Split
+from napari_patchset.patching.splits.split import ACROSS_PARTS, ACROSS_SPLITS, ALL, Split
 from napari_patchset.source import SceneId, SourceInfo
 
 _OTSU_BINS = 256
@@ -111,6 +111,12 @@ class Verdicts:
         """A mask of the candidates that are exported."""
         kept: NDArray[np.bool_] = self.reason < 0
         return kept
+
+    @property
+    def n_rejected(self) -> tuple[int, ...]:
+        """Number of candidates rejected for each of the reasons."""
+        rejected = self.reason[self.reason >= 0]
+        return tuple(np.bincount(rejected, minlength=len(self.reasons)).tolist())
 
     @property
     def fold_sizes(self) -> tuple[int, ...]:
@@ -210,6 +216,26 @@ def judge(
     reason[passed & (part == NO_SPLIT)] = len(filters)
     codes, fold = split.split_of(part), split.fold_of(part)
     return Verdicts(split.names_in(sources), codes, reason, reasons, metrics, limits, fold)
+
+
+def remedy_of(reasons: Iterable[str], is_split: bool) -> str:
+    """Return a sentence on how to have more patches, "" for none, by why others are rejected."""
+    remedies = dict.fromkeys(_REMEDIES.get(reason, "loosen the filters") for reason in reasons)
+    if is_split:  # which may give a part none of the patches that are left
+        remedies[_OTHER_SPLIT] = None
+    text = ", or ".join(remedies)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+_OTHER_SPLIT = "change the split"
+
+_REMEDIES = {
+    ACROSS_SPLITS: _OTHER_SPLIT,
+    ACROSS_PARTS: _OTHER_SPLIT,
+    BY_HAND: "keep some of those that are rejected by hand",
+    DUPLICATE: "allow near-duplicates",
+}
+"""What the user can do, by the reason; all others are filters."""
 
 
 def overridden_rows(

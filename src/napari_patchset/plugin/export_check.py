@@ -12,8 +12,10 @@ import numpy as np
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting.writing.destination import check_destination, check_patches_fit
 from napari_patchset.exporting.writing.workdir import WorkDir
+from napari_patchset.patching.verdicts import remedy_of
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.writers import FORMATS
+from napari_patchset.plugin.canvas.summary import rejections
 from napari_patchset.plugin.dialogs import USER_ERRORS, message
 from napari_patchset.plugin.plan_preview import PlanPreview
 
@@ -59,9 +61,10 @@ def _check_patches(planned: PlanPreview) -> None:
     if not counts.all():
         purposes = {"train": " for training", "val": " for validation", "test": " for the test"}
         empty = verdicts.splits[int(np.argmin(counts))] if counts.any() else ""
-        raise ExportError(
-            f"No patch is left{purposes.get(empty, '')}: loosen the filters, or change the split."
-        )
+        reasons = {why for why, n in zip(verdicts.reasons, verdicts.n_rejected, strict=True) if n}
+        remedy = remedy_of(filter(reasons.__contains__, verdicts.reasons), len(counts) > 1)
+        rejected = f" (rejected: {rejections(planned)})" if reasons else ""
+        raise ExportError(f"No patch is left{purposes.get(empty, '')}{rejected}. {remedy}")
 
 
 def _check_writable(out: Path) -> None:

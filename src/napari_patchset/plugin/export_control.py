@@ -20,7 +20,7 @@ from napari_patchset.exporting.reading.failures import Failure
 from napari_patchset.exporting.stages import Progress
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
-from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan_name, message
+from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan_name, in_window, message
 from napari_patchset.plugin.export_check import find_problem, find_set
 from napari_patchset.plugin.export_task import Order, Taken, run_export, save_plan, written_command
 from napari_patchset.plugin.form.export_section import ExportSection
@@ -267,7 +267,7 @@ def _left_out(failures: Sequence[Failure]) -> str:
     if not failures:
         return ""
     images = "an image" if len(failures) == 1 else f"{len(failures)} images"
-    return f", without {images} that can't be read: {failures[0]}"
+    return f", without {images} that can't be read: {in_window(str(failures[0]))}"
 
 
 def time_left(done: int, left: int, seconds: float) -> str:

@@ -304,7 +304,8 @@ class FormState:
 
     def _plan_to(self, out: str) -> ExportPlan:
         recipe = {name: getattr(self.recipe, name) for name in Recipe.model_fields}
-        return ExportPlan(sources=self.sources, out=out, **recipe)
+        # An error of the class would name the class, which the user does not know.
+        return ExportPlan.model_validate({"sources": self.sources, "out": out, **recipe})
 
 
 def with_pairs(

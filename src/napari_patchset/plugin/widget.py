@@ -332,7 +332,7 @@ class PatchesWidget(Panel):
         elif (path := self.source.file.value) is not None:
             self._show_nothing(f"Reading {file_name(path)}…")
         else:
-            self._show_nothing(_NOTHING_OPEN)
+            self._show_nothing(self._nothing_chosen)
 
     def _show(self, planned: PlanPreview) -> None:
         if (shown := self.source_control.shown_scene) is not None:
@@ -383,7 +383,11 @@ class PatchesWidget(Panel):
         if (state := self.state) is not None:
             return state
         path = self.source.file.value
-        raise ArgumentError(f"Still reading {file_name(path)}…" if path else _NOTHING_OPEN)
+        raise ArgumentError(f"Still reading {file_name(path)}…" if path else self._nothing_chosen)
+
+    @property
+    def _nothing_chosen(self) -> str:
+        return "Choose the image to cut patches from." if self.source.offered else _NOTHING_OPEN
 
     def _load(self) -> None:
         if (path := ask_plan(self, folder_of(self.source.file.value))) is not None:

@@ -216,21 +216,23 @@ def outline_segments(patches: PlanePatches, inset: float = 0) -> LineSegments:
 
     Patches of one category on a complete grid share their lines, so a million of them take a few
     thousand. Otherwise each has its own, `inset` pixels inside of its border so that neighbours
-    do not hide each other, and a diagonal if it is rejected. Those that are kept come last, above
-    the others: at a place where one is kept in one depth and rejected in another, the diagonal is
-    seen in the outline of the one that is kept.
+    do not hide each other. One that is rejected has a diagonal. Those that are kept come last,
+    above the others: at a place where one is kept in one depth and rejected in another, the
+    diagonal is seen in the outline of the one that is kept.
     """
     if patches.is_uniform:
         if patches.axes is not None:
             ys, xs = (starts - 0.5 for starts in patches.axes)
             data = _grid_lines(ys, xs, np.array(patches.size, float))
+            if len(patches) and patches.category[0] == PatchCategory.REJECTED:
+                data = np.concatenate([data, _diagonals(patches.start - 0.5, patches.size)])
             return LineSegments(data, np.resize(patches.category[:1], len(data)))
         inset = 0
     size = np.maximum(np.array(patches.size) - 2 * inset, 0)
     low, is_kept = patches.start - 0.5 + inset, patches.category != PatchCategory.REJECTED
     rejected = low[~is_kept]
-    diagonals = np.stack([rejected, np.broadcast_to(size, rejected.shape)], axis=1)
-    below, above = np.concatenate([_boxes(rejected, size), diagonals]), _boxes(low[is_kept], size)
+    below = np.concatenate([_boxes(rejected, size), _diagonals(rejected, size)])
+    above = _boxes(low[is_kept], size)
     category = np.full(len(below), PatchCategory.REJECTED, np.uint8)
     category = np.append(category, np.tile(patches.category[is_kept], 4))
     return LineSegments(np.concatenate([below, above]), category)
@@ -277,6 +279,13 @@ def _boxes(low: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.fl
     starts = np.concatenate([low, low, low + down, low + right])
     extents = np.repeat([right, down, right, down], len(low), axis=0)
     return np.stack([starts, extents], axis=1)
+
+
+def _diagonals(
+    low: NDArray[np.floating], size: NDArray[np.floating] | tuple[int, int]
+) -> NDArray[np.float64]:
+    """Return a segment, (n, 2, 2), from the first to the last corner of each patch."""
+    return np.stack([low, np.broadcast_to(np.asarray(size, np.float64), low.shape)], axis=1)
 
 
 def _unique(starts: NDArray[np.int32]) -> NDArray[np.int32]:

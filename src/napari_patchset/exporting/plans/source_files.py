@@ -137,14 +137,14 @@ def _real_path(path: str | Path) -> str:
     return str(path) if is_remote(path) else os.path.realpath(local_path(str(path)))
 
 
-def _is_folder(path: str | Path) -> bool:
+def is_folder(path: str | Path) -> bool:
     """Return whether a path is a folder of files, and not itself an image."""
     return not is_remote(path) and Path(path).is_dir() and not is_zarr(Path(path))
 
 
 def _files_at(path: str | Path) -> Sequence[str | Path]:
     """Return the images in a folder; every other path unchanged."""
-    return images_in(Path(path)) if _is_folder(path) else [path]
+    return images_in(Path(path)) if is_folder(path) else [path]
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -193,7 +193,7 @@ def with_annotations(
 
 def _annotations_of(ref: SourceRef, path: str) -> str:
     """Return the annotations of a source in a folder, else the path itself."""
-    if not _is_folder(folder := Path(local_path(path))):
+    if not is_folder(folder := Path(local_path(path))):
         return path
     name = Path(ref.path).name
     stems = list(dict.fromkeys([name, Path(name).stem, name.partition(".")[0]]))
@@ -253,7 +253,7 @@ def _partner(file: str, path: str, role: str) -> str:
     same_name = Path(path, Path(file).name)
     if same_name.exists():
         return str(same_name)
-    if _is_folder(path):
+    if is_folder(path):
         raise ArgumentError(
             f"--{role} is {path}, a folder that has no file {same_name.name} for {file}; the names "
             "must be the same."

@@ -59,6 +59,8 @@ class PlannedFiles:
         Size and time of each file, by path.
     began, remedy : str
         When the plan was made, and what the user can do, for messages.
+    after_restoring : str
+        What the user can do once a missing file is there again; "" for the same.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class PlannedFiles:
         stats: Mapping[str, FileStat],
         began: str = "the export began",
         remedy: str = "export again with overwrite",
+        after_restoring: str = "",
     ) -> None:
         self._plan, self._images, self._stats = plan, images, dict(stats)
         self._began, self._remedy = began, remedy
+        self._after_restoring = after_restoring or remedy
 
     def check(self, index: int, role: str, files: Collection[str] = ()) -> bool:
         """Return whether a file of an image has another time, but the same content.
@@ -87,7 +91,7 @@ class PlannedFiles:
             if stat is None:
                 raise UnreadableFileError(
                     f"{path} is missing, but was there when {self._began}; restore it, and "
-                    f"{self._remedy}."
+                    f"{self._after_restoring}."
                 )
             if planned is None or stat.size != planned.size:
                 raise self.changed(path)

@@ -147,7 +147,11 @@ class FrozenPlan(Frozen):
         self, ignored: Container[int], check_cancelled: Callable[[], None]
     ) -> "Generator[Step, None, dict[int, Failure]]":
         """Find the sources that are gone, or differ in content from this plan."""
-        planned, describer, failures = self.planned_files, SourceDescriber(self.plan), {}
+        # Nothing is skipped any more: what is written stays right once the file is there again.
+        planned = PlannedFiles(
+            self.plan, self.images, self.file_stats, after_restoring="run the same export again"
+        )
+        describer, failures = SourceDescriber(self.plan), dict[int, Failure]()
         for index, ref in enumerate(self.plan.sources):
             yield from _step(index, len(self.plan.sources))
             if index in ignored:

@@ -14,7 +14,7 @@ from napari_patchset.errors import ArgumentError, ExportError
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits.groups import NO_SPLIT, TEST, TRAINING, VALIDATION
-from napari_patchset.patching.verdicts import Metrics, Verdicts
+from napari_patchset.patching.verdicts import Metrics, Verdicts, remedy_of
 from napari_patchset.patchset.layout import UNSPLIT, ArrayLayout
 from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.source import SourceInfo
@@ -157,10 +157,9 @@ def _explain_empty(splits: list[str], selection: Selection) -> str:
     purposes |= {VALIDATION: " for validation", TEST: " for a test"}
     purpose = " and".join(purposes[split] for split in splits)
     counts, n = list(selection.rejected.items()), len(selection.split)
-    if len(counts) == 1 and counts[0][1] == n:
+    mendable = [reason for reason, _ in counts if reason != UNREADABLE]
+    remedy = remedy_of(mendable, UNSPLIT not in splits)
+    if len(counts) == 1 and counts[0][1] == n and remedy == remedy_of(["a filter"], False):
         return f"No patches left{purpose}: {counts[0][0]} rejected all {n:,}. Loosen the filter."
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "none"
-    return (
-        f"No patches left{purpose} of {n:,}. Rejected are {reasons}. Change the filters or the "
-        "split."
-    )
+    return f"No patches left{purpose} of {n:,}. Rejected are {reasons}. {remedy}".rstrip()

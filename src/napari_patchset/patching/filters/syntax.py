@@ -34,9 +34,10 @@ def parse_fields(text: str) -> Fields:
     """
     match = _FILTER.fullmatch(text)
     if not match or (match["low"] and match["sign"] == ">"):
+        comma = "; decimals have a point" if re.search(r"[<>]\s*\d+,\d", text) else ""
         raise ArgumentError(
             f"{text!r} is not a filter; write it like std>5, std[DAPI]>p10, "
-            "0.1<mask<0.9 or max>otsu."
+            f"0.1<mask<0.9 or max>otsu{comma}."
         )
     side = "above" if match["sign"] == ">" else "below"
     fields: Fields = {"kind": match["kind"], side: _parse_value(match["limit"])}

@@ -10,12 +10,12 @@ from napari_patchset.patching.filters.measurements import column_words, limit_wo
 from napari_patchset.patching.grid import Draws
 from napari_patchset.patching.lengths import Length, Micrometres
 from napari_patchset.patching.splits.groups import TEST, TRAINING, VALIDATION
-from napari_patchset.patching.splits.split import ACROSS_PARTS, ACROSS_SPLITS, ALL
+from napari_patchset.patching.splits.split import ALL
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.base import UNCOVERED
 from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.plugin.dialogs import in_window
-from napari_patchset.plugin.form.size_row import format_length
+from napari_patchset.plugin.form.size_row import count, format_length
 from napari_patchset.plugin.plan_preview import PlanPreview
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from napari_patchset.preview.outlines import PlanePatches
@@ -76,10 +76,11 @@ def border_hint(planned: PlanPreview) -> str:
         return ""
     axes = source.layout.spatial_axes
     parts = zip(axes, source.spatial_shape, planned.grid.size, planned.steps, strict=True)
-    overlaps = [
-        f"{axis} {p - (n - p) % step}" for axis, n, p, step in parts if n > p and (n - p) % step
-    ]
-    return f"Overlap at the border: {', '.join(overlaps)} px" if overlaps else ""
+    overlaps = {axis: p - (n - p) % step for axis, n, p, step in parts if n > p and (n - p) % step}
+    deep = [f"{axis} {count(axis, n)}" for axis, n in overlaps.items() if axis not in "YX"]
+    flat = ", ".join(f"{axis} {n}" for axis, n in overlaps.items() if axis in "YX")
+    texts = [*deep, *([f"{flat} px"] if flat else [])]
+    return f"Overlap at the border: {', '.join(texts)}" if texts else ""
 
 
 def size_hint(size: tuple[int, ...], info: SourceInfo, typed: Sequence[Length] = ()) -> str:
@@ -114,8 +115,9 @@ def _left_out(planned: PlanPreview, reason: str, count: int) -> str:
     if reason == UNCOVERED:
         least = planned.state.recipe.strategy.min_covered
         reason = f"pixels in less than {least:.0%} of each"
+    more = " more" if len(planned.grid) else ""
     places = "place" if count == 1 else "places"
-    return f"{count:,} more {places} in {where} excluded: {reason}"
+    return f"{count:,}{more} {places} in {where} excluded: {reason}"
 
 
 def _on_disk(planned: PlanPreview) -> str:
@@ -146,34 +148,40 @@ def _legend(planned: PlanPreview, counts: list[int]) -> str:
         for name, category in named.items()
     ]
     share = counts[PatchCategory.REJECTED] / max(1, len(planned.grid))
-    percent = "&lt;1%" if 0 < share < 0.005 else f"{share:.0%}"
-    return f"{'&nbsp; '.join(entries)}&nbsp;({percent})"
+    return f"{'&nbsp; '.join(entries)}&nbsp;({_escaped(_percent(share))})"
+
+
+def _percent(share: float) -> str:
+    """Return a share in per cent: 0% and 100% are none and all."""
+    if 0 < share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
 
 
 def _square(category: PatchCategory) -> str:
     return f'<span style="color:{CATEGORY_COLORS[category]}">■</span>&nbsp;'
 
 
-_CAUSES = {
-    DUPLICATE: "near-duplicates",
-    ACROSS_SPLITS: "with pixels in both train and val",
-    ACROSS_PARTS: "with pixels in more than one split",
-}
-"""Reasons that do not follow a number well."""
+def rejections(planned: PlanPreview) -> str:
+    """Return how many candidates are rejected by what: "12 by contrast, 3 by hand"."""
+    verdicts, n_filters = planned.verdicts, len(planned.state.recipe.filters)
+    return ", ".join(
+        f"{n:,} {_cause(reason, is_filter=i < n_filters)}"
+        for i, (reason, n) in enumerate(zip(verdicts.reasons, verdicts.n_rejected, strict=True))
+        if n
+    )
+
+
+def _cause(reason: str, is_filter: bool) -> str:
+    if is_filter:
+        return f"by {reason_words(reason)}"
+    return "near-duplicates" if reason == DUPLICATE else reason
 
 
 def _reasons(planned: PlanPreview) -> list[str]:
-    verdicts = planned.verdicts
-    rejected = verdicts.reason[verdicts.reason >= 0]
-    counts = np.bincount(rejected, minlength=len(verdicts.reasons)).tolist()
-    n_filters = len(planned.state.recipe.filters)
-    causes = [
-        f"by {reason_words(each)}" if i < n_filters else _CAUSES.get(each, each)
-        for i, each in enumerate(verdicts.reasons)
-    ]
-    rejections = [f"{n:,} {cause}" for n, cause in zip(counts, causes, strict=True) if n]
-    rejected_by = [f"Rejected: {', '.join(rejections)}"] if rejections else []
-    return [_escaped(line) for line in (*rejected_by, _limits(verdicts)) if line]
+    rejected = rejections(planned)
+    rejected_by = [f"Rejected: {rejected}"] if rejected else []
+    return [_escaped(line) for line in (*rejected_by, _limits(planned.verdicts)) if line]
 
 
 def _lacking(verdicts: Verdicts, draws: Draws | None) -> Iterator[str]:

@@ -111,7 +111,8 @@ class ExportSection(Section):
 
     def _show_path(self) -> None:
         """Show the whole path in the tooltip, as the field is often too short for it."""
-        self.out.tooltip = f"{self._tip}\n{self.destination}".strip()
+        out = str(Path(self.destination).absolute()) if self.destination else ""
+        self.out.tooltip = f"{self._tip}\n{out}".strip()
 
     def end_in(self, suffix: str) -> None:
         """Change the suffix of the destination to that of a format."""

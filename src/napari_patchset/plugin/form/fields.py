@@ -3,6 +3,7 @@
 The mouse wheel scrolls the form; it changes a field only while that has the keyboard focus.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -258,6 +259,18 @@ class _SelectFilter(QObject):
             if is_entered and isinstance(watched, QLineEdit) and not watched.hasSelectedText():
                 watched.selectAll()
         return False
+
+
+def with_points(text: str) -> str:
+    """Return typed numbers with decimal points, separated by commas.
+
+    Where decimals have a comma, "1,5" is one number, and a space or a semicolon separates two:
+    "1,5" and "1,5, 2" are "1.5" and "1.5,2". Where there is a point, commas separate.
+    """
+    parts = re.split(r"\s*[,;]\s+|\s*;|\s+(?=[\d,])", text.strip())
+    if "." in text or (len(parts) == 1 and text.count(",") > 1):
+        return text
+    return ",".join(part.replace(",", ".") for part in parts)
 
 
 def small_button(text: str, tooltip: str, width: int | None = None) -> PushButton:

@@ -23,6 +23,7 @@ from napari_patchset.plugin.form.fields import (
     Section,
     choices,
     small_button,
+    with_points,
 )
 from napari_patchset.plugin.form.threshold import ThresholdHistogram
 from napari_patchset.plugin.metric_histogram import MetricHistogram
@@ -33,6 +34,9 @@ _KIND_CHOICES = {kind_word(kind): kind for kind in ("std", "mean", "max", "focus
     if kind != "share"  # which measures a class, not a channel
 }
 _KINDS = choices(*_KIND_CHOICES.items())
+_PROPOSED = [
+    kind for kind in _KIND_CHOICES.values() if kind != "mask"
+]  # which needs an image of it
 _KIND_TIP = "What is measured:\n" + "\n".join(
     f"{word} ({kind}): {FILTERS[kind].meaning}" for word, kind in _KIND_CHOICES.items()
 )
@@ -196,6 +200,11 @@ class ChoiceRow(FilterRow):
             self._choose(self._channels.choices[chosen[0]][1])
         self._is_proposed = True
 
+    def propose_kind(self, others: Sequence["ChoiceRow"]) -> None:
+        """Measure what none of the other rows measures of the same channel, if anything is left."""
+        taken = {row.kind.value for row in others if row.channel.value == self.channel.value}
+        self.kind.value = next((kind for kind in _PROPOSED if kind not in taken), _PROPOSED[0])
+
     def _on_channel(self) -> None:
         self._is_proposed = False
 
@@ -219,7 +228,7 @@ class ChoiceRow(FilterRow):
         """The filter, as `parse_filter` reads it."""
         named = self.channel.value != "" and self.kind.value != "mask"
         channel = f"[{self._channels.text(self.channel.value)}]" if named else ""
-        return f"{self.kind.value}{channel}{self.side.value}{self.limit.value}"
+        return f"{self.kind.value}{channel}{self.side.value}{with_points(self.limit.value)}"
 
     def set_limit(self, side: str, limit: float | str) -> None:
         """Set the limit; the side is that of the field."""

@@ -150,6 +150,7 @@ class FiltersSection(Section):
     def _add_row(self) -> None:
         row = ChoiceRow(self._channels)
         row.propose_channel()
+        row.propose_kind([each for each in self.rows if isinstance(each, ChoiceRow)])
         self._append(row)
 
     def _add_text(self) -> None:

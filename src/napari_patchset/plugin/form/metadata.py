@@ -13,6 +13,7 @@ from napari_patchset.channels import format_channels
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.plugin.form.fields import Section, choices
+from napari_patchset.plugin.form.pixel_size import pixel_size_words, typed_pixel_size
 from napari_patchset.source import PixelSize, SourceInfo
 from napari_patchset.stacks.sequence import SEQUENCE_AXES
 
@@ -88,10 +89,10 @@ class MetadataSection(Section):
             return None
         typed = {
             "axes": self.axes.value.strip().upper(),
-            "pixel_size": self.pixel_size.value.strip(),
             "channel_names": self.names.value.strip(),
         }
         fields = {**dict(self._ref), **{name: text or None for name, text in typed.items()}}
+        fields["pixel_size"] = typed_pixel_size(self.pixel_size.value)
         if self._ref.sequence:
             fields["sequence"] = self.sequence.value
         try:
@@ -105,12 +106,11 @@ class MetadataSection(Section):
         ref = self._ref
         if ref is None:
             return AS_IN_THE_FILE
-        size = _format_size(ref.pixel_size)
         n = len(ref.channel_names or ())
         parts = (
             f"files along {ref.sequence}" if ref.sequence else "",
             ref.axes,
-            f"{size} µm" if size else "",
+            pixel_size_words(ref.pixel_size) if ref.pixel_size else "",
             f"{n} {'name' if n == 1 else 'names'}" if n else "",
         )
         return ", ".join(part for part in parts if part) or AS_IN_THE_FILE

@@ -19,7 +19,7 @@ from napari_patchset.channels import ChannelId, channel_indices
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.lengths import Length, Micrometres, Unit
 from napari_patchset.plugin.form.fields import SPACING, Section, keep_height, small_button
-from napari_patchset.plugin.form.size_row import SizeRow, format_length, number_of
+from napari_patchset.plugin.form.size_row import SizeRow, count, format_length, number_of
 from napari_patchset.source import PixelSize
 
 
@@ -164,12 +164,22 @@ class PatchesSection(Section):
     @property
     def _limit_hint(self) -> str:
         """A notice of the limits set by the image, "" for none."""
+        lines, limited = [], self._limited
         if self._typed_depth_axis != self.depth_axis.value:
-            return f"This image has no {self._typed_depth_axis}: 2-D patches."
-        return "<br>".join(
-            f"{axis} is {size} here: the image has only {_extent_text(axis, self._extent[axis])}."
-            for axis, size in self._limited.items()
-        )
+            lines.append(f"This image has no {self._typed_depth_axis}: 2-D patches.")
+        is_square = "Y" in limited and limited["Y"] == limited.get("X")
+        of_plane = ["YX"] if is_square else ["Y", "X"]
+        lines += [self._limit_text(axes) for axes in ("T", "Z", *of_plane) if axes[0] in limited]
+        return "<br>".join(lines)
+
+    def _limit_text(self, axes: str) -> str:
+        """Return the size along some axes, all the same, and what limits it."""
+        size, extent = self._limited[axes[0]], [self._extent[axis] for axis in axes]
+        has = f"{extent[0]} × {extent[1]} px" if axes == "YX" else count(axes, extent[0])
+        along = f" along {axes}" if axes in ("Y", "X") else ""
+        are = "are" if len(axes) > 1 else "is"
+        power = "" if size in map(str, extent) else ", a power of two"
+        return f"{' and '.join(axes)} {are} {size} here{power}: the image has only {has}{along}."
 
 
 def _fitting(typed: Length, extent: int | None, pixel_size: float | None) -> Length:
@@ -181,16 +191,6 @@ def _fitting(typed: Length, extent: int | None, pixel_size: float | None) -> Len
     if pixel_size is None or typed.to_pixels(pixel_size) <= extent:
         return typed
     return Micrometres.from_number(2.0 ** floor(log2(extent * pixel_size)))
-
-
-def _extent_text(axis: str, extent: int) -> str:
-    """Return how large an image is along an axis: "3 planes", "38 px along Y"."""
-    nouns = {"Z": "plane", "T": "time point"}
-    return (
-        f"{extent} {nouns[axis]}{'s' * (extent != 1)}"
-        if axis in nouns
-        else f"{extent} px along {axis}"
-    )
 
 
 def _times(length: Length, share: Fraction) -> Length:

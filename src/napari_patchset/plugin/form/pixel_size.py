@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from magicgui.widgets import LineEdit, RadioButtons
 
+from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.options import format_pixel_size
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.lengths import Length, Micrometres, Unit
-from napari_patchset.plugin.form.fields import Section, description
+from napari_patchset.plugin.form.fields import Section, description, with_points
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import parse_pixel_size
 
@@ -38,7 +39,7 @@ class PixelSizeSection(Section):
         ArgumentError
             If the text is not a pixel size.
         """
-        return parse_pixel_size(self._text) if self._text else None
+        return typed_pixel_size(self.size.value)
 
     @property
     def unit_of_sizes(self) -> Unit:
@@ -56,10 +57,30 @@ class PixelSizeSection(Section):
     @property
     def summary(self) -> str:
         """A short summary of the settings."""
-        size = f"{self._text} µm" if self._text else "as in the file"
-        return f"{size}, sizes in µm" if self.unit_of_sizes == "um" else size
+        try:
+            size = self.value
+        except ArgumentError:
+            text = self.size.value.strip()
+        else:
+            text = "as in the file" if size is None else pixel_size_words(size)
+        return f"{text}, sizes in µm" if self.unit_of_sizes == "um" else text
 
-    @property
-    def _text(self) -> str:
-        """What is typed, without the unit that some type behind it."""
-        return re.sub(r"\s*[uµμ]m$", "", self.size.value.strip())
+
+def typed_pixel_size(text: str) -> PixelSize | None:
+    """Return a typed pixel size, perhaps with its unit, None for nothing.
+
+    Raises
+    ------
+    ArgumentError
+        If the text is not a pixel size.
+    """
+    number = re.sub(r"\s*[uµμ]m$", "", text.strip())
+    return parse_pixel_size(with_points(number)) if number else None
+
+
+def pixel_size_words(size: PixelSize) -> str:
+    """Return a pixel size as it was read: "0.2 µm", "Y 1, X 5 µm"."""
+    if size.z is None and size.y == size.x:
+        return f"{size.x:g} µm"
+    known = {"Z": size.z, "Y": size.y, "X": size.x}
+    return f"{', '.join(f'{axis} {n:g}' for axis, n in known.items() if n is not None)} µm"

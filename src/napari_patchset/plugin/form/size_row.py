@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QLabel, QLineEdit
 from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.lengths import Length, Micrometres, Unit, parse_length
-from napari_patchset.plugin.form.fields import Row, select_when_entered
+from napari_patchset.plugin.form.fields import Row, select_when_entered, with_points
 from napari_patchset.plugin.worker import single_shot_timer
 from napari_patchset.source import PixelSize
 
@@ -62,7 +62,7 @@ class LengthBox(QLineEdit):
         """
         text = self.text().strip()
         try:
-            length = parse_length(text, self.unit)
+            length = parse_length(with_points(text), self.unit)
         except ValueError:
             raise ArgumentError(
                 f"{text!r} is not a length; write it like 64 px, 12.5 µm or 0.5 mm."
@@ -220,6 +220,12 @@ def number_of(length: Length) -> float:
 def format_length(length: Length) -> str:
     """Return a length with its unit, unless that is pixels: "64", "12.5 µm"."""
     return str(length) if isinstance(length, int) else f"{length.removesuffix('um')} µm"
+
+
+def count(axis: str, n: int) -> str:
+    """Return a number of what an axis counts: "3 planes", "1 time point", "38 px"."""
+    nouns = {"Z": "plane", "T": "time point"}
+    return f"{n} {nouns[axis]}{'s' * (n != 1)}" if axis in nouns else f"{n} px"
 
 
 def _in_unit(length: Length, unit: Unit, pixel_size: float | None, least: int) -> Length:

@@ -155,13 +155,13 @@ class PatchGrid(QAbstractScrollArea):
             place.moveCenter(inner.center())
             painter.fillRect(inner, Qt.GlobalColor.black)
             painter.drawPixmap(place, picture)
-        below = QRect(cell.x(), square.bottom() + 1, cell.width(), cell.height() - cell.width())
+        metrics = painter.fontMetrics()
+        below = QRect(cell.x(), square.bottom() + 1, cell.width(), metrics.height() + 2)
         painter.setPen(text)
-        caption = self._caption(patches, row)
-        elided = painter.fontMetrics().elidedText(
-            caption, Qt.TextElideMode.ElideLeft, below.width()
-        )
-        painter.drawText(below, Qt.AlignmentFlag.AlignCenter, elided)
+        for caption in self.captions(patches, row):
+            elided = metrics.elidedText(caption, Qt.TextElideMode.ElideLeft, below.width())
+            painter.drawText(below, Qt.AlignmentFlag.AlignCenter, elided)
+            below.translate(0, metrics.height())
         if (decided := patches.decided(row)) is not None:
             side = painter.fontMetrics().height()
             corner = QRect(square.right() - side + 1, square.top(), side, side)
@@ -172,10 +172,11 @@ class PatchGrid(QAbstractScrollArea):
             painter.setPen(QPen(text, 1, Qt.PenStyle.DashLine))
             painter.drawRect(cell.adjusted(-3, -3, 2, 2))
 
-    def _caption(self, patches: GalleryPatches, row: int) -> str:
-        if self.by in patches.metrics:
-            return f"{patches.metrics[self.by][row]:.4g}"
-        return patches.place(row)
+    def captions(self, patches: GalleryPatches, row: int) -> list[str]:
+        """Return what is written below a patch: its metric or place; of several images, its own."""
+        value = patches.metrics.get(self.by)
+        source = [patches.source_name(row)] if patches.n_sources > 1 else []
+        return [patches.place(row) if value is None else f"{value[row]:.4g}", *source]
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:
         """Pick the patch under the mouse; with Ctrl or Shift, select further ones."""
@@ -278,7 +279,8 @@ class PatchGrid(QAbstractScrollArea):
     def _pitch(self) -> tuple[int, int]:
         """Distance of neighbours along X and Y."""
         side = _SIDE + 2 * _FRAME + _GAP
-        return side, side + self.fontMetrics().height() + 2
+        n_lines = 2 if self.patches is not None and self.patches.n_sources > 1 else 1
+        return side, side + n_lines * self.fontMetrics().height() + 2
 
 
 def pixmap(image: RGBImage) -> QPixmap:

@@ -48,6 +48,11 @@ class GalleryPatches(ABC):
 
     @property
     @abstractmethod
+    def n_sources(self) -> int:
+        """The number of images that the patches were cut from."""
+
+    @property
+    @abstractmethod
     def counts(self) -> dict[str, int]:
         """The number of patches in each group, all of them first."""
 
@@ -123,6 +128,11 @@ class PlannedPatches(GalleryPatches):
 
     def __len__(self) -> int:
         return len(self.planned.grid)
+
+    @property
+    def n_sources(self) -> int:
+        """The number of images of the plan."""
+        return len(self.planned.sources)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -249,6 +259,11 @@ class SetPatches(GalleryPatches):
         return len(self.index)
 
     @property
+    def n_sources(self) -> int:
+        """The number of images that the patches were cut from."""
+        return len(self.manifest.sources)
+
+    @property
     def counts(self) -> dict[str, int]:
         """The number of patches in each split."""
         n = np.bincount(self.split, minlength=len(self.splits)).tolist()
@@ -286,7 +301,7 @@ class SetPatches(GalleryPatches):
         metrics = metric_lines({name: values[row] for name, values in self.metrics.items()})
         split = f": {self._split(row)}" if len(self.splits) > 1 else ""
         lines = [f"Patch {self.index[row]:,}{split}", self.place(row), f"{size} px", *metrics]
-        if len(self.manifest.sources) > 1:
+        if self.n_sources > 1:
             lines.insert(1, self.source_name(row))
         return lines
 
