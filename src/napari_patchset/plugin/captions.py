@@ -1,4 +1,4 @@
-"""One patch in words."""
+"""One patch in words, and why patches are rejected."""
 
 from collections.abc import Mapping
 
@@ -35,6 +35,22 @@ def patch_lines(planned: PlanPreview, row: int) -> list[str]:
 def reason_text(reason: str) -> str:
     """Return the words for a reason, as the table has it, why a candidate is rejected."""
     return "near-duplicate" if reason == DUPLICATE else reason_words(reason)
+
+
+def rejections(planned: PlanPreview) -> str:
+    """Return how many candidates are rejected by what: "12 by contrast, 3 by hand"."""
+    verdicts, n_filters = planned.verdicts, len(planned.state.recipe.filters)
+    return ", ".join(
+        f"{n:,} {_cause(reason, is_filter=i < n_filters)}"
+        for i, (reason, n) in enumerate(zip(verdicts.reasons, verdicts.n_rejected, strict=True))
+        if n
+    )
+
+
+def _cause(reason: str, is_filter: bool) -> str:
+    if is_filter:
+        return f"by {reason_words(reason)}"
+    return "near-duplicates" if reason == DUPLICATE else reason
 
 
 def metric_lines(metrics: Mapping[str, float]) -> list[str]:

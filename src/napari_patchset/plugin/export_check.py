@@ -15,7 +15,7 @@ from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.patching.verdicts import remedy_of
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.writers import FORMATS
-from napari_patchset.plugin.canvas.summary import rejections
+from napari_patchset.plugin.captions import rejections
 from napari_patchset.plugin.dialogs import USER_ERRORS, message
 from napari_patchset.plugin.plan_preview import PlanPreview
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from napari_patchset.jobs.folder import size_text
-from napari_patchset.patching.duplicates import DUPLICATE
-from napari_patchset.patching.filters.measurements import column_words, limit_words, reason_words
+from napari_patchset.patching.filters.measurements import column_words, limit_words
 from napari_patchset.patching.grid import Draws
 from napari_patchset.patching.lengths import Length, Micrometres
 from napari_patchset.patching.splits.groups import TEST, TRAINING, VALIDATION
@@ -14,6 +13,7 @@ from napari_patchset.patching.splits.split import ALL
 from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.base import UNCOVERED
 from napari_patchset.patching.verdicts import Verdicts
+from napari_patchset.plugin.captions import rejections
 from napari_patchset.plugin.dialogs import in_window
 from napari_patchset.plugin.form.size_row import count, format_length
 from napari_patchset.plugin.plan_preview import PlanPreview
@@ -160,22 +160,6 @@ def _percent(share: float) -> str:
 
 def _square(category: PatchCategory) -> str:
     return f'<span style="color:{CATEGORY_COLORS[category]}">■</span>&nbsp;'
-
-
-def rejections(planned: PlanPreview) -> str:
-    """Return how many candidates are rejected by what: "12 by contrast, 3 by hand"."""
-    verdicts, n_filters = planned.verdicts, len(planned.state.recipe.filters)
-    return ", ".join(
-        f"{n:,} {_cause(reason, is_filter=i < n_filters)}"
-        for i, (reason, n) in enumerate(zip(verdicts.reasons, verdicts.n_rejected, strict=True))
-        if n
-    )
-
-
-def _cause(reason: str, is_filter: bool) -> str:
-    if is_filter:
-        return f"by {reason_words(reason)}"
-    return "near-duplicates" if reason == DUPLICATE else reason
 
 
 def _reasons(planned: PlanPreview) -> list[str]:
