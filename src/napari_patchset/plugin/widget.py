@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QLabel
 from napari_patchset.errors import ArgumentError, SplitError
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.patching.splits.sheet_columns import WELL
-from napari_patchset.plugin.canvas.annotations import AnnotationControl, draws_labels
+from napari_patchset.plugin.canvas.annotations import AnnotationControl
 from napari_patchset.plugin.canvas.placing import PlaceControl
 from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.canvas.regions import RegionControl
@@ -405,7 +405,7 @@ class PatchesWidget(Panel):
         self.region_control.load(plan.strategy, loaded.masks)
         self.annotations.load(plan.sources)
         self._loaded_sources = tuple(
-            source.model_copy(update={"labels": None}) if draws_labels(source) else source
+            source.model_copy(update={"labels": None}) if source.draws_labels else source
             for source in plan.sources
         )
         self.form.pairs.load(plan_pairs(self._loaded_sources))

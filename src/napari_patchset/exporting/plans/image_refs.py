@@ -277,6 +277,12 @@ class SourceRef(ImageRef):
         named = {role: getattr(self, role) for role in PAIR_ROLES}
         return {role: ref for role, ref in named.items() if ref}
 
+    @property
+    def draws_labels(self) -> bool:
+        """Whether the labels are the classes of the outlines."""
+        outlines = self.annotations.path if self.annotations else ""
+        return self.labels is not None and self.labels.path == outlines and is_geojson(outlines)
+
     def with_pairs(self, change: Callable[[ImageRef], ImageRef]) -> Self:
         """Return a copy with each of the paired images changed."""
         return self.model_copy(update={role: change(ref) for role, ref in self.pairs.items()})

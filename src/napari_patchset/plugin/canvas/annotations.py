@@ -132,7 +132,7 @@ class AnnotationControl:
         for source in sources:
             self._chosen[image_path(source), source.scene] = source.annotations
         self._tried.clear()
-        self._section.as_labels.value = any(map(draws_labels, sources))
+        self._section.as_labels.value = any(source.draws_labels for source in sources)
         self.refresh()
 
     def release(self) -> None:
@@ -388,13 +388,6 @@ class AnnotationControl:
         self._drawn.look_for_changes()
         self._show_classes()
         self.changed.emit()
-
-
-def draws_labels(source: SourceRef) -> bool:
-    """Return whether the labels of a source are the classes of its outlines."""
-    labels, annotations = source.labels, source.annotations
-    is_drawn = labels is not None and annotations is not None and labels.path == annotations.path
-    return is_drawn and annotations is not None and is_geojson(annotations.path)
 
 
 def _is_annotation(layer: Any) -> bool:
