@@ -195,7 +195,7 @@ def test_three_classes_are_drawn_renamed_exported_with_labels_and_loaded(
     window.viewer.layers.remove(layer)
     window.settle()
     assert not is_open(window)
-    with patch("napari_patchset.plugin.widget.ask_plan", lambda _: plan):
+    with patch("napari_patchset.plugin.widget.ask_plan", lambda *_: plan):
         window.widget.export.load_plan.trigger()
         window.until(lambda: is_open(window))
         window.settle()
