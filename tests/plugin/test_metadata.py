@@ -13,8 +13,9 @@ from napari_patchset import ExportPlan
 from napari_patchset.plugin import reader
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.napari_compat import camera as camera_of
-from napari_patchset.plugin.overrides import image_path, source_ref
+from napari_patchset.plugin.overrides import image_path, open_sequence, remember, source_ref
 from napari_patchset.plugin.preferences import PLUGIN
+from napari_patchset.plugin.scene_context import read_scene_context
 from napari_patchset.source import PixelSize
 from support.czi_maker import MakeCzi, SceneSpec
 from support.gestures import type_into
@@ -300,3 +301,24 @@ def test_a_zipped_zarr_opens(window: Window, tmp_path: Path) -> None:
 def test_the_path_of_a_sequence_has_a_name() -> None:
     ref = source_ref("a/t0.tif").model_copy(update={"files": ("a/t0.tif", "a/t1.tif")})
     assert image_path(ref) == Path("a/t0.tif … t1.tif (2 files)")
+
+
+def test_a_plane_of_many_similar_files_and_a_sequence_of_two_things_are_told(
+    tmp_path: Path,
+) -> None:
+    files = [tmp_path / f"img_t{t}_c{c}.tif" for t in range(3) for c in range(2)]
+    for file in files:
+        tifffile.imwrite(file, np.zeros((32, 32), np.uint8))
+    tifffile.imwrite(tmp_path / "other.tif", np.zeros((32, 32), np.uint8))
+    assert read_scene_context(files[0], None, "").notes == (
+        "1 of 6 similar files in this folder, which count t and c. To open the files of one c as "
+        "one image, drop them on the window with Shift held.",
+    )
+    assert read_scene_context(tmp_path / "other.tif", None, "").notes == ()
+    for file in files[1::2]:
+        file.unlink()
+    (note,) = read_scene_context(files[0], None, "").notes
+    assert note.startswith("1 of 3 similar files in this folder. To open them as one image")
+    ref = open_sequence([str(file) for file in files[::2]])
+    remember(ref)
+    assert read_scene_context(image_path(ref), None, "").notes == ()

@@ -11,6 +11,7 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.command_line import command_line, make_plan
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.opening import open_stack
+from napari_patchset.stacks.sequence import numbers_notice, varying_numbers
 from support.tiff_maker import as_stack, assert_whole, planes, write
 
 DATA = planes(4, 2)
@@ -76,3 +77,33 @@ def test_a_sequence_is_exported_like_one_file(named: str, files: list[str], tmp_
     )
     np.testing.assert_array_equal(patches["all"][:], export(one)["all"][:])
     assert list(verify(plan.out)) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [
+        ([f"img_t{t}_c{c}.tif" for t in range(12) for c in range(2)], {"t": 12, "c": 2}),
+        ([f"{w}_{t:03}.tif" for w in range(3) for t in range(4)], {"number 1": 3, "number 2": 4}),
+        ([f"img_{i:03}_time{10 * i}.tif" for i in range(9)], {}),  # they count the same
+        ([f"img_{i}.tif" for i in range(9)], {}),
+        ([f"{name}_{i}.tif" for name in "ab" for i in range(9)], {}),
+        (["one.tif"], {}),
+    ],
+)
+def test_numbers_in_names_that_count_two_things(names: list[str], values: dict[str, int]) -> None:
+    assert varying_numbers(names) == values
+    notice = numbers_notice([f"/folder 1/{name}" for name in names], "T")
+    assert all(f"{name} ({n})" in notice for name, n in values.items())
+    assert bool(notice) == bool(values)
+
+
+def test_a_sequence_of_names_that_count_two_things_is_a_warning(tmp_path: Path) -> None:
+    for t in range(3):
+        for c in range(2):
+            write(tmp_path / f"img_t{t}_c{c}.tif", np.zeros((16, 16), np.uint8))
+    out = str(tmp_path / "a.patches.zarr")
+    with pytest.warns(UserWarning, match=r"count t \(3\) and c \(2\), but all 6 files"):
+        plan = make_plan([str(tmp_path)], out, sequence="T", patch_size="8,8")
+    assert len(plan.sources[0].files or ()) == 6
+    one_channel = [str(tmp_path / f"img_t{t}_c0.tif") for t in range(3)]
+    assert make_plan(one_channel, out, sequence="T", patch_size="8,8").sources[0].sequence == "T"

@@ -17,9 +17,10 @@ from napari_patchset.plugin.layers.scene_layout import all_scene_layers
 from napari_patchset.plugin.overrides import image_path, remember, source_ref
 from napari_patchset.plugin.state import DESCRIPTIONS, read_plan
 from napari_patchset.sample import sample_path
-from napari_patchset.source import SceneId, SourceInfo
+from napari_patchset.source import SceneId, SourceInfo, is_remote
 from napari_patchset.stacks.metadata import SceneSummary
-from napari_patchset.stacks.opening import find_format, list_absent
+from napari_patchset.stacks.opening import find_format, list_absent, list_files
+from napari_patchset.stacks.sequence import numbers_notice, similar_names, varying_numbers
 
 Scenes = Sequence[SceneSummary]
 
@@ -233,7 +234,11 @@ _UNKNOWN_AXES = "SQ"
 def _notes(
     ref: SourceRef, info: SourceInfo, absent: Sequence[str], takes_axes: bool
 ) -> Iterator[str]:
-    """Yield what is absent in a file, and what the file does not say."""
+    """Yield what is absent in a file, what the file does not say, and which files go with it."""
+    if ref.sequence and (notice := numbers_notice(ref.files or (), ref.sequence)):
+        yield notice
+    elif takes_axes and ref.files is None and (hint := _similar_files(Path(ref.path), info)):
+        yield hint
     if absent:
         more = len(absent) - _MOST_NAMES
         names = ", ".join(absent[:_MOST_NAMES])
@@ -246,3 +251,23 @@ def _notes(
     if unitless := DESCRIPTIONS.unitless(ref):
         sizes = ", ".join(f"{axis} {size:g}" for axis, size in unitless.items())
         yield f"Pixel size {sizes}: the unit is not in the file"
+
+
+def _similar_files(path: Path, info: SourceInfo) -> str:
+    """Return a hint if a single plane is one of many files that may be one image, "" if not."""
+    is_plane = all(n == 1 for axis, n in info.layout.sizes.items() if axis not in "CYX")
+    if not is_plane or is_remote(path) or not path.is_file():
+        return ""
+    names = similar_names(path)
+    if len(names) < _FEWEST_SIMILAR or len(list_files(path)) > 1:
+        return ""
+    values = varying_numbers(names)
+    counted = f", which count {' and '.join(values)}" if values else ""
+    which = f"the files of one {min(values, key=lambda name: values[name])}" if values else "them"
+    return (
+        f"1 of {len(names):,} similar files in this folder{counted}. To open {which} as one image, "
+        "drop them on the window with Shift held."
+    )
+
+
+_FEWEST_SIMILAR = 3

@@ -1,5 +1,7 @@
 """SequenceStack: files of one image each as one image, along an axis that none of them has."""
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,6 +16,8 @@ from napari_patchset.errors import ArgumentError
 from napari_patchset.stacks.fingerprint import content_key, text_key
 from napari_patchset.stacks.metadata import Channel, image_metadata
 from napari_patchset.stacks.protocol import ClosableStack, FileStack
+
+_NUMBER = re.compile(r"\d+")
 
 SequenceAxis = Literal["T", "Z", "C"]
 SEQUENCE_AXES: tuple[SequenceAxis, ...] = get_args(SequenceAxis)
@@ -94,6 +98,45 @@ class SequenceStack(FileStack):
         else:
             part = self._parts[indices[self._axis]]
             out[...] = part.extract_patch(sample, channels, start, size)
+
+
+def similar_names(path: Path) -> list[str]:
+    """Return the files beside one, itself among them, whose names differ in numbers alone."""
+    pattern = _NUMBER.sub("0", path.name)
+    return [name for name in os.listdir(path.parent) if _NUMBER.sub("0", name) == pattern]
+
+
+def varying_numbers(names: Sequence[str]) -> dict[str, int]:
+    """Return how many values each number in names has that counts something of its own.
+
+    By the letters before it: {"t": 12, "c": 2} of img_t0_c0.tif to img_t11_c1.tif. Empty if one of
+    the numbers tells all files apart, as others then count the same, or if the names differ in more
+    than numbers.
+    """
+    if len({_NUMBER.sub("0", name) for name in names}) != 1:
+        return {}
+    columns = list(zip(*map(_NUMBER.findall, names), strict=True))
+    before = [re.sub(r".*[^A-Za-z]", "", text) for text in _NUMBER.split(names[0])]
+    values = {
+        before[i] or f"number {i + 1}": len(set(column))
+        for i, column in enumerate(columns)
+        if len(set(column)) > 1
+    }
+    return values if len(values) > 1 and max(values.values()) < len(set(names)) else {}
+
+
+def numbers_notice(files: Sequence[str], axis: SequenceAxis) -> str:
+    """Return a warning if files that follow each other along an axis count two things."""
+    names = [Path(file).name for file in files]
+    if not (values := varying_numbers(names)):
+        return ""
+    counted = " and ".join(f"{name} ({n})" for name, n in values.items())
+    one = min(values, key=lambda name: values[name])
+    return (
+        f"The file names count {counted}, but all {len(names)} files follow each other along "
+        f"{axis}: {names[0]}, {names[1]}, ... To keep them apart, join the files of one {one} at a "
+        "time."
+    )
 
 
 def _check_same_image(first: ClosableStack, other: ClosableStack) -> None:

@@ -6,6 +6,7 @@ Both go by the table in `options`.
 import json
 import re
 import shlex
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -39,7 +40,7 @@ from napari_patchset.patching.splits.sheet_columns import SPLIT_COLUMN
 from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patchset.layout import LABELS
 from napari_patchset.stacks.metadata import channel_names
-from napari_patchset.stacks.sequence import SEQUENCE_AXES, SequenceAxis
+from napari_patchset.stacks.sequence import SEQUENCE_AXES, SequenceAxis, numbers_notice
 
 Fields = dict[str, Any]
 """A plan, or a part of one, as in its JSON file."""
@@ -198,7 +199,10 @@ def _sources(
         scene = int(scene) if scene.isdecimal() else scene
         if "sequence" in options:
             one = None if scene == "all" else scene
-            sources = [sequence_source(named, _sequence_axis(options["sequence"]), one)]
+            joined = sequence_source(named, _sequence_axis(options["sequence"]), one)
+            if joined.sequence and (notice := numbers_notice(joined.files or (), joined.sequence)):
+                warnings.warn(notice, stacklevel=2)
+            sources = [joined]
         else:
             sources = expand_sources(named, scene, progress)
     if path := options.get(ANNOTATIONS):
