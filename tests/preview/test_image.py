@@ -7,14 +7,13 @@ from napari_patchset import InMemoryImageStack, Tiled
 from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.preview.categories import patch_categories
 from napari_patchset.preview.image import (
-    channel_colors,
     composite,
     display_limits,
     draw_patches,
     overview,
     render,
 )
-from napari_patchset.stacks.metadata import Channel
+from napari_patchset.stacks.metadata import Channel, channel_colors
 from support.plane_patches import CYAN, YELLOW, grid_over, plane_of
 
 

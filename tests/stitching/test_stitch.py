@@ -37,6 +37,7 @@ from napari_patchset import (
 )
 from napari_patchset.patchset.files import DRAFT_PATTERN
 from napari_patchset.patchset.sharding import CODECS, CodecName
+from napari_patchset.stacks.metadata import channel_colors
 from napari_patchset.stitching import ome_zarr, stitched_image
 from napari_patchset.stitching.stitch_folder import StitchFolder
 from support.czi_maker import SceneSpec, make_czi
@@ -178,6 +179,9 @@ def test_metadata_say_where_and_what_it_is(tmp_path: Path) -> None:
     with open_stack(result.path) as stack:
         assert tuple(stack.data_shape) == (2, 3, 40, 50)
         assert [channel.name for channel in stack.metadata.channels] == ["a", "b", "c"]
+        with open_stack(path) as source:
+            colors = channel_colors(source.metadata.channels)  # as both are shown
+        assert [channel.color for channel in stack.metadata.channels] == colors
 
 
 def test_time_step_and_position_are_those_of_the_source(tmp_path: Path) -> None:

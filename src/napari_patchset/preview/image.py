@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.preview.categories import CATEGORY_COLORS
 from napari_patchset.preview.outlines import PlanePatches
-from napari_patchset.stacks.metadata import Channel, image_metadata
+from napari_patchset.stacks.metadata import Channel, channel_colors, image_metadata
 from napari_patchset.stacks.protocol import ImageStack
-
-_FALLBACK_COLORS = ("#00ff00", "#ff00ff", "#00ffff", "#ffff00", "#ff8000", "#0080ff")
 
 SCREEN = 1024
 """Pixels of the longer side of a picture that fills a screen."""
@@ -53,14 +51,6 @@ def display_limits(plane: NDArray[Any]) -> tuple[float, float]:
         return low, high
     is_white = known.size and high > 0 and known.min() == known.max()
     return (0.0, high) if is_white else (low, low + 1)
-
-
-def channel_colors(channels: Sequence[Channel]) -> list[str]:
-    """Return a colour, "#rrggbb", for each channel: its own, white if alone, or a fallback."""
-    if len(channels) == 1:
-        return [channels[0].color or "#ffffff"]
-    spare = iter(_FALLBACK_COLORS * len(channels))
-    return [channel.color or next(spare) for channel in channels]
 
 
 def composite(planes: NDArray[Any], channels: Sequence[Channel]) -> NDArray[np.uint8]:

@@ -34,6 +34,17 @@ SAMPLE_COLORS = {"R": "#ff0000", "G": "#00ff00", "B": "#0000ff"}
 """The colour of a channel that is a sample of colour pixels."""
 
 
+_FALLBACK_COLORS = ("#00ff00", "#ff00ff", "#00ffff", "#ffff00", "#ff8000", "#0080ff")
+
+
+def channel_colors(channels: Sequence[Channel]) -> list[str]:
+    """Return a colour, "#rrggbb", for each channel: its own, white if alone, or a fallback."""
+    if len(channels) == 1:
+        return [channels[0].color or "#ffffff"]
+    spare = iter(_FALLBACK_COLORS * len(channels))
+    return [channel.color or next(spare) for channel in channels]
+
+
 def default_channels(n: int) -> tuple[Channel, ...]:
     """Return channels of which the file says nothing: "Channel 0", "Channel 1", ..."""
     return tuple(Channel(f"Channel {i}") for i in range(n))

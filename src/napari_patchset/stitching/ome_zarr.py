@@ -20,13 +20,13 @@ from zarr.codecs import BloscCodec
 
 from napari_patchset.patchset.files import write_file
 from napari_patchset.patchset.sharding import CODECS, Codec, CodecName, encode_index
+from napari_patchset.stacks.metadata import SAMPLE_COLORS, Channel, channel_colors
 from napari_patchset.stitching.blending import Box
 from napari_patchset.stitching.stitched_image import FrameBox, SourceRecord, StitchedImage
 
 LABELS = "classes"
 """Name of the label image whose pixels are the channel with the highest prediction."""
 
-_COLORS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 _STRIP = 64
 """Rows of a coarser level that are made at once."""
 
@@ -182,15 +182,19 @@ def create(
 
 
 def add_display(pyramid: Pyramid, low: Sequence[float], high: Sequence[float]) -> None:
-    """Add the channels' names and value ranges to the metadata of an image."""
+    """Add the channels' names and value ranges to the metadata of an image.
+
+    Their colours are those that a source without colours is shown in: a patch set knows no others.
+    """
     windows = [
         v05.OmeroWindow(start=a, min=a, end=b if b > a else a + 1, max=b if b > a else a + 1)
         for a, b in zip(low, high, strict=True)
     ]
-    colors = _COLORS if len(windows) > 1 else ("FFFFFF",)
+    names = pyramid.image.channels
+    colors = channel_colors([Channel(name, SAMPLE_COLORS.get(name)) for name in names])
     channels = [
-        v05.OmeroChannel(window=window, label=name, color=colors[i % len(colors)], active=True)
-        for i, (name, window) in enumerate(zip(pyramid.image.channels, windows, strict=True))
+        v05.OmeroChannel(window=window, label=name, color=color[1:].upper(), active=True)
+        for name, color, window in zip(names, colors, windows, strict=True)
     ]
     attributes = zarr.open_group(pyramid.path, mode="r+").attrs
     metadata: Any = attributes["ome"]

@@ -25,8 +25,7 @@ from napari_patchset.plugin.layers.scene import (
 from napari_patchset.plugin.lazy.array import LazyArray
 from napari_patchset.plugin.lazy.first_plane import read_first_plane
 from napari_patchset.plugin.lazy.indexing import Index, as_range, as_slice
-from napari_patchset.preview.image import channel_colors
-from napari_patchset.stacks.metadata import Channel, LabelValues, image_metadata
+from napari_patchset.stacks.metadata import Channel, LabelValues, channel_colors, image_metadata
 from napari_patchset.stacks.opening import open_stack
 
 

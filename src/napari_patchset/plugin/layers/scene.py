@@ -16,9 +16,8 @@ from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.plugin.lazy.channel import LazyChannel, lazy_levels, visible_axes
 from napari_patchset.plugin.lazy.first_plane import read_first_plane
 from napari_patchset.plugin.overrides import image_path
-from napari_patchset.preview.image import channel_colors
 from napari_patchset.source import PixelSize, Rect, SceneId
-from napari_patchset.stacks.metadata import Channel, LabelValues, image_metadata
+from napari_patchset.stacks.metadata import Channel, LabelValues, channel_colors, image_metadata
 from napari_patchset.stacks.opening import list_labels, open_stack
 from napari_patchset.stacks.protocol import ClosableStack, ImageStack
 
