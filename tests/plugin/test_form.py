@@ -217,6 +217,21 @@ def test_a_filter_on_a_channel_that_the_next_image_lacks_is_named_and_stays(
     assert [name for name, _ in row._channel_choices(None)] == ["any", "DAPI", "EGFP"]
 
 
+def test_a_filter_that_is_carried_to_another_channel_says_so(form: RecipeForm) -> None:
+    form.filters.offer(["DAPI", "GFP"])
+    form.filters.add.changed.emit(True)
+    (row,) = form.filters.rows
+    assert form.filters.notices == []
+    form.filters.offer(["Channel 0", "Channel 1"])
+    assert form.filters.notices == [
+        "The filter of contrast measures Channel 0 here: this image has no DAPI"
+    ]
+    form.filters.offer(["Channel 0", "Channel 1"], [0])
+    assert form.filters.notices
+    row.channel.value = "Channel 1"
+    assert form.filters.notices == []
+
+
 def test_the_channel_of_a_new_filter_is_one_of_the_image_until_another_is_chosen(
     form: RecipeForm,
 ) -> None:
@@ -514,6 +529,7 @@ def test_patches_are_resampled_to_a_pixel_size(form: RecipeForm) -> None:
         ("px", "32um", "32um", "32 µm"),
         ("px", "0.05 mm", "50um", "50 µm"),
         ("px", "12.50 µm", "12.5um", "12.5 µm"),
+        ("px", "12,5 µm", "12.5um", "12.5 µm"),
         ("µm", "12.5", "12.5um", "12.5"),
         ("µm", "12.5 µm", "12.5um", "12.5"),
         ("µm", "500 nm", "0.5um", "0.5"),
@@ -533,7 +549,7 @@ def test_a_unit_that_is_typed_is_meant(
     assert form.recipe(None).strategy.size[0] == size
 
 
-@pytest.mark.parametrize("text", ["12.5", "12,5 µm", "1,024", "64 p", "-8", "", "<b>", "0"])
+@pytest.mark.parametrize("text", ["12.5", "12,5,1 µm", "1,024", "64 p", "-8", "", "<b>", "0"])
 def test_text_that_is_no_length_is_refused_in_place_and_stays(
     form: RecipeForm, qtbot: QtBot, text: str
 ) -> None:

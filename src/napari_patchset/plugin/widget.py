@@ -350,7 +350,8 @@ class PatchesWidget(Panel):
     def _summarize(self, planned: PlanPreview) -> str:
         names = ", ".join(self.form.channels.hidden_names)
         hidden = f"<br>Goes into the set, though hidden here: {escape(names)}" if names else ""
-        return summarize(planned) + hidden
+        notices = [f"<br>{escape(each)}" for each in self.form.filters.notices]
+        return summarize(planned) + hidden + "".join(notices)
 
     def _show_hidden(self) -> None:
         """Show which of the exported channels are hidden in the viewer."""

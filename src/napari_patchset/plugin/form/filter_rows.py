@@ -176,6 +176,8 @@ class ChoiceRow(FilterRow):
     def __init__(self, channels: ChannelNames) -> None:
         self._channels = channels
         self._absent: ChannelId = ""
+        self._replaced = ""
+        """The proposed channel of the image before, which this one lacks."""
         self._is_proposed = False
         """Whether the channel is the one that was proposed; another image has another one."""
         self.kind = ComboBox(choices=_KINDS, value="std", tooltip=_KIND_TIP)
@@ -188,8 +190,9 @@ class ChoiceRow(FilterRow):
             tooltip="Keep patches above the limit, or below it.",
         )
         limit = LineEdit(value="p10", tooltip=_LIMIT_TIP)
-        for field, width in ((self.kind, 106), (self.side, 52), (limit, 46)):
+        for field, width in ((self.kind, 118), (self.side, 48), (limit, 46)):
             field.native.setFixedWidth(width)
+        self.channel.native.setMinimumWidth(60)  # or it would cover a part of the metric
         super().__init__([self.kind, self.channel, self.side, limit], limit)
         self.channel.changed.connect(self._on_channel)
 
@@ -206,7 +209,7 @@ class ChoiceRow(FilterRow):
         self.kind.value = next((kind for kind in _PROPOSED if kind not in taken), _PROPOSED[0])
 
     def _on_channel(self) -> None:
-        self._is_proposed = False
+        self._is_proposed, self._replaced = False, ""
 
     def offer(self, channels: ChannelNames) -> None:
         """Offer the channels of an image; a chosen one that it lacks is marked as absent."""
@@ -214,10 +217,24 @@ class ChoiceRow(FilterRow):
         self._channels = channels
         with self.changed.blocked():
             self._choose(chosen)
+            self._replaced = ""
             if was_proposed and self._absent != "":
                 self._choose("")
                 self.propose_channel()
+                self._replaced = str(chosen)
             self._is_proposed = was_proposed
+
+    @property
+    def notice(self) -> str:
+        """What it measures in this image, if that has not the channel of the one before."""
+        if not self._replaced:
+            return ""
+        labels = {choice: label for label, choice in self._channels.choices}
+        channel = labels.get(self.channel.value, "all channels")
+        return (
+            f"The filter of {kind_word(self.kind.value)} measures {channel} here: this image has "
+            f"no {self._replaced}"
+        )
 
     def follow(self, channels: ChannelNames) -> None:
         """Take the same channels, of which others go into the patches."""

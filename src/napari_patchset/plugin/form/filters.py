@@ -91,6 +91,11 @@ class FiltersSection(Section):
             check_bare_numbers(channel_text(row.text), self._channels.exported)
         return tuple(parse_filter(row.text) for row in self.rows)
 
+    @property
+    def notices(self) -> list[str]:
+        """Which filters measure another channel than in the image before."""
+        return [row.notice for row in self.rows if isinstance(row, ChoiceRow) and row.notice]
+
     def forget(self) -> None:
         """Draw no histograms until filters are measured in another image."""
         for row in self.rows:

@@ -1,4 +1,4 @@
-"""The map of a file's scenes: thumbnails as they lie on the stage, for mouse and keyboard."""
+"""The map of a file's scenes: thumbnails as on the stage, with gaps closed, to click or key."""
 
 from collections.abc import Sequence
 
@@ -169,9 +169,9 @@ class SceneMap(QWidget):
         return super().event(event)
 
     def describe(self, index: int) -> str:
-        """Return the name and size of a scene, and why it has no thumbnail; "" for no scene."""
+        """Return the name and size of a scene, and why it has no thumbnail; else what is drawn."""
         if index < 0:
-            return ""
+            return "The scenes in the order of the stage; gaps between them are closed."
         scene = self._scenes[index]
         lines = [f"{scene.label}: {scene.rect.w} × {scene.rect.h} px", self._problems.get(index)]
         return "\n".join(line for line in lines if line)
