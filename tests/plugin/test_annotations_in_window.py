@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication, QComboBox, QLineEdit
 from napari_patchset import PatchSet
 from napari_patchset.plugin.canvas import annotations as control
 from napari_patchset.plugin.canvas import drawn_outlines
+from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.layers.outlines import CLASS, label_values
 from napari_patchset.plugin.layers.patch_set import patch_set_layers
 from support.czi_maker import MakeCzi, SceneSpec
@@ -237,6 +238,42 @@ def test_outlines_go_with_their_scene_and_its_pixel_size(
     window.viewer.layers.remove("tumour.geojson")
     window.settle()
     assert not is_open(window)
+
+
+def test_what_depended_on_removed_layers_is_dropped_together_and_told(
+    window: Window, czi: MakeCzi, outlines: Path
+) -> None:
+    spec = SceneSpec(rect=(0, 0, 64, 64))
+    window.open(czi(spec))
+    window.type_size(8, 8)
+    drop(window, outlines)
+    window.until(lambda: is_open(window))
+    window.settle()
+    use(window, "Tumor", "only inside")
+    form, notice = window.widget.form, window.widget.notice
+    window.unfold("Region")
+    window.type_number(form.region.inside, 50)
+    assert form.folds["Region"].button.text() == "Region: 50% inside"
+    labels = window.viewer.add_labels(np.ones((64, 64), np.uint8), name="cells")
+    window.settle()
+    window.unfold("Target and labels")
+    window.choose(form.pairs.boxes["labels"], register_layer(labels))
+    assert window.state.source.labels is not None
+    assert not notice.isVisible()
+    window.viewer.layers.clear()
+    window.settle()
+    assert notice.isVisible()
+    assert notice.text().splitlines() == [
+        "Labels: layer 'cells' was removed; patches are exported without labels.",
+        "Annotations: layer 'tumour.geojson' was removed; Tumor no longer limits where patches "
+        "lie.",
+    ]
+    assert form.folds["Region"].button.text() == "Region: all"
+    assert form.folds["Annotations"].button.text() == "Annotations: none"
+    window.open(czi(spec, name="next.czi"))
+    assert f"<b>{8 * 8}</b> patches" in window.summary
+    assert window.widget.export.start.enabled
+    assert not notice.isVisible()
 
 
 def test_outlines_without_an_image_and_damaged_ones_are_told(

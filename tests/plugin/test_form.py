@@ -764,7 +764,7 @@ def test_shares_take_decimals_and_show_those_of_a_plan(qtbot: QtBot, form: Recip
     shares = (split.val, split.test, filters.keep, inside, form.strategy.max_overlap)
     assert list(map(shown, shares)) == ["12.5", "12.35", "2.5", "0.5", "12.5"]
     assert [share.fraction for share in shares] == [0.125, 0.123456, 0.025, 0.005, 0.125]
-    assert form.region.summary == "0.5% inside"
+    assert form.region.summary == "all"  # there is no region yet
     for text, text_after, fraction in (
         ("1.5", "1.5", 0.015),
         ("12.5", "12.5", 0.125),
@@ -777,3 +777,32 @@ def test_shares_take_decimals_and_show_those_of_a_plan(qtbot: QtBot, form: Recip
         assert (shown(split.val), split.val.fraction) == (text_after, fraction)
     qtbot.keyClick(split.val.native, Qt.Key.Key_Up)
     assert shown(split.val) == "21"
+
+
+def test_a_class_that_is_gone_colours_no_patch_and_goes_with_its_use(form: RecipeForm) -> None:
+    section = form.annotations
+    section.load(("Gone",), ())
+    section.by_class.value = True
+    assert section.region_classes == ("Gone",)
+    assert section.patch_colors == ()
+    plans = list[bool]()
+    form.changed.connect(lambda: plans.append(section.list.isHidden()))
+    section.list.itemWidget(section.list.topLevelItem(0), 2).setCurrentIndex(0)
+    assert plans == [True]  # what is drawn next is as the section shows it
+    assert section.list.topLevelItemCount() == 0
+
+
+def test_uses_of_classes_stay_with_their_image(form: RecipeForm) -> None:
+    section, a, b = form.annotations, Path("a.tif"), Path("b.tif")
+    form.turn_to(a, True)
+    section.load(("Cell",), ())
+    form.region.inside.value = 50
+    assert form.folds["Region"].button.text() == "Region: 50% inside"
+    form.turn_to(b, True)
+    assert (section.region_classes, form.region.inside.value) == ((), 100)
+    form.turn_to(a, True)
+    assert section.region_classes == ("Cell",)
+    form.turn_to(b, False)  # with other files in the set
+    assert section.region_classes == ("Cell",)
+    assert section.drop_uses(b) == ("Cell",)
+    assert section.region_classes == ()

@@ -74,6 +74,8 @@ def test_a_region_is_drawn_and_ranges_are_typed_or_taken_from_the_sliders(
     window.viewer.layers.remove(layer)
     window.until(lambda: f"<b>{6 * 4 * 6}</b> patches" in window.summary)
     assert window.widget.form.region.layer.value is None
+    notice = "Region: layer 'Patch region' was removed; patches may lie anywhere."
+    assert window.widget.notice.text() == notice
 
     rows = window.widget.form.region.rows
     assert list(rows) == ["T", "Z"]
@@ -256,9 +258,18 @@ def test_a_target_beside_the_image_is_exported_but_no_labels_layer_that_was_remo
     box = window.widget.form.pairs.boxes["labels"]
     window.choose(box, register_layer(labels))
     assert window.state.source.labels is not None
+    pairs = window.widget.form.pairs
+    assert not pairs.note.visible
+    labels.scale = (0.5, 0.5)
+    window.type_size(32, 32)
+    assert pairs.note.native.isVisible()
+    assert pairs.note.value.startswith("'cells' lies elsewhere in the window: it is used pixel by")
+    assert window.widget.export.start.enabled
     window.viewer.layers.remove(labels)
     window.settle()
     assert box.value is None
+    notice = "Labels: layer 'cells' was removed; patches are exported without labels."
+    assert window.widget.notice.text() == notice
     window.export_to(tmp_path / "made.patches.zarr").close()
     assert (tmp_path / "made.patches.zarr" / "all" / "target").is_dir()
     assert not (tmp_path / "made.patches.zarr" / "all" / "labels").exists()

@@ -9,9 +9,10 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QLabel
 
@@ -30,8 +31,8 @@ from napari_patchset.plugin.form.fields import TextBox
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.scroll_panel import Panel
 from napari_patchset.plugin.history import Edit, History, bind_undo_keys
-from napari_patchset.plugin.layers.layer_stack import file_name, layer_at
-from napari_patchset.plugin.layers.viewer_images import channels_of, check_straight
+from napari_patchset.plugin.layers.layer_stack import file_name, layer_at, register_layer
+from napari_patchset.plugin.layers.viewer_images import channels_of, check_straight, lie_elsewhere
 from napari_patchset.plugin.napari_compat import call_when_closing, import_ahead, theme_colors
 from napari_patchset.plugin.plan_preview import PlanPreview
 from napari_patchset.plugin.planning import PlanControl
@@ -80,7 +81,10 @@ class PatchesWidget(Panel):
         self.stitching = StitchControl(self, napari_viewer, lambda: self.export.destination)
         self.loading, self.preferences = Worker(), Worker()
         self.history = History()
-        self.texts = TextBox([self.summary, self.preview.plane], lines=_LINES[0])
+        self.notice = QLabel()
+        self.notice.setTextFormat(Qt.TextFormat.PlainText)
+        self.notice.hide()
+        self.texts = TextBox([self.notice, self.summary, self.preview.plane], lines=_LINES[0])
         self.fill(
             (
                 *(self.source.native, self.picker, self.source_control.extra_files.native),
@@ -206,7 +210,7 @@ class PatchesWidget(Panel):
         self.source_control.visibility.made.connect(self._show_hidden)
         self.source_control.replaced.connect(self.preview.clear)
         self.source_control.replaced.connect(self.annotations.put_away)
-        self.form.changed.connect(self._plan)
+        self.form.changed.connect(self._on_form)
         self.preview.gallery.decided.connect(self.form.decide)
         self._connect_history()
         self.preview.scene_wanted.connect(self.picker.picked.emit)
@@ -245,13 +249,39 @@ class PatchesWidget(Panel):
         self.preview.status.tell("")
 
     def _refresh(self) -> None:
-        """Offer the current layers."""
+        """Offer the current layers; what depends on layers that are gone goes with them."""
+        notices = self._drop_removed()
         self.region_control.refresh()
         self.source_control.refresh()
         self.annotations.refresh()
         self.form.pairs.offer(self.source.file.value, self.source_control.others)
         self.preview.overlay.lift()
         self._show_hidden()
+        if notices:
+            self._show_notices(notices)
+            self._plan()
+
+    def _drop_removed(self) -> list[str]:
+        """Drop what depends on layers that were removed, and return what it was."""
+        layers = [each for each in self._viewer.layers if isinstance(each, Image | Labels)]
+        with self.form.changed.blocked():
+            notices = [
+                *self.form.pairs.drop_removed(set(map(register_layer, layers))),
+                *self.region_control.drop_removed(),
+                *self.annotations.drop_removed(),
+            ]
+        if notices:
+            self.form.reset_inside()
+        return notices
+
+    def _show_notices(self, notices: Sequence[str]) -> None:
+        """Show what was dropped, until the form is changed or another image is open."""
+        self.notice.setText("\n".join(notices))
+        self.notice.setVisible(bool(notices))
+
+    def _on_form(self) -> None:
+        self._show_notices([])
+        self._plan()
 
     @property
     def _is_alone(self) -> bool:
@@ -266,7 +296,9 @@ class PatchesWidget(Panel):
     def _on_file(self) -> None:
         self.history.forget()
         self._forget()  # a file that is opened again may have changed
-        self.form.strategy.turn_to(self.source.file.value, self._is_alone)
+        self.form.turn_to(self.source.file.value, self._is_alone)
+        if self.source.file.value is not None:
+            self._show_notices([])
         self.form.filters.forget()
         self.form.split.samples.image = self.source.file.value
         self.export_control.forget()
@@ -343,6 +375,9 @@ class PatchesWidget(Panel):
             self._show_text(self._summarize(planned))
             self.form.filters.draw(planned.state.recipe.filters, planned.histograms)
             self.source_control.extra_files.show_counts(planned.counts)
+            self.form.pairs.show_elsewhere(
+                lie_elsewhere(self._viewer, self.form.pairs.value.values(), shown.layers[-1])
+            )
             self.preview.show(shown, planned)
             self.placing.follow(planned)
             self.export_control.follow(planned)
@@ -401,7 +436,7 @@ class PatchesWidget(Panel):
         self.plans.forget()
         self.history.forget()
         self.source_control.load(loaded)
-        self.form.strategy.turn_to(loaded.context.path, is_alone=False)
+        self.form.turn_to(loaded.context.path, is_alone=False)
         self.form.load(plan.recipe)
         self.region_control.load(plan.strategy, loaded.masks)
         self.annotations.load(plan.sources)

@@ -17,6 +17,7 @@ from psygnal import Signal
 from qtpy.QtCore import QObject
 
 from napari_patchset.annotations.geojson import is_geojson
+from napari_patchset.channels import format_channels
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.image_refs import AnnotationsRef, ImageRef, SourceRef
 from napari_patchset.exporting.reading.steps import Step
@@ -155,9 +156,6 @@ class AnnotationControl:
             if isinstance(layer, Shapes):
                 self._drawn.follow(layer)
         chosen = self._chosen.get(key)
-        if isinstance(chosen, Shapes | Labels) and chosen not in layers:
-            chosen = None
-            self._replace(key, None)
         files = self._files.setdefault(key, [])
         if isinstance(chosen, AnnotationsRef) and chosen not in files:
             files.append(chosen)
@@ -167,6 +165,27 @@ class AnnotationControl:
         self._show_classes()
         if isinstance(chosen, AnnotationsRef):
             self._read_file(key, chosen)
+
+    def drop_removed(self) -> list[str]:
+        """Drop outlines whose layers were removed, with the uses of their classes; return notices.
+
+        The outlines of scenes that are not shown now are only put away.
+        """
+        notices = list[str]()
+        for key, chosen in self._chosen.items():
+            is_there = chosen in self._viewer.layers or chosen in self._away
+            if isinstance(chosen, Shapes | Labels) and not is_there:
+                if key == self._key:
+                    self._replace(key, None)
+                self._chosen[key] = None
+                used = self._section.drop_uses(key[0])
+                now = (
+                    f"{format_channels(used)} no longer limits where patches lie"
+                    if used
+                    else "patches are exported without its classes"
+                )
+                notices.append(f"Annotations: layer {chosen.name!r} was removed; {now}.")
+        return notices
 
     def paired(self, sources: Sequence[SourceRef]) -> tuple[SourceRef, ...]:
         """Return sources with their annotations, and with labels drawn of these if wanted.

@@ -154,6 +154,14 @@ class RegionControl:
             drawn.connect(self._on_drawn)
         self._section.offer_layers([(layer.name, layer) for layer in layers])
 
+    def drop_removed(self) -> list[str]:
+        """Choose no region if its layer was removed; return notices."""
+        layer = self._section.layer.value
+        if layer is None or layer in self._viewer.layers:
+            return []
+        self._section.layer.value = None
+        return [f"Region: layer {layer.name!r} was removed; patches may lie anywhere."]
+
     def region(self, scene: SceneLayers) -> Region | None:
         """Return the region of an image, None if there is none.
 

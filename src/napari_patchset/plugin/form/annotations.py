@@ -5,6 +5,7 @@ The list of classes is where one chooses what to draw with, and where patches of
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from magicgui.widgets import CheckBox, ComboBox, Label
@@ -97,6 +98,9 @@ class AnnotationsSection(Section):
         self._is_layer = self._are_of_former = False
         self._current: str | None = None
         self.uses: dict[str, Use] = {}
+        self._image: Path | None = None
+        self._uses_of: dict[Path, dict[str, Use]] = {}
+        """The uses of the classes of each image shown before."""
         self.outlines = ComboBox(
             label="Outlines",
             choices=lambda _: self._offered,
@@ -185,6 +189,26 @@ class AnnotationsSection(Section):
         """Have the classes to come replace those of former outlines, of which no use stays."""
         self._are_of_former = True
 
+    def turn_to(self, image: Path | None, is_alone: bool) -> None:
+        """Take the uses that an image had before, none for a new one.
+
+        Other images in the set, if it is not alone, share the uses.
+        """
+        if image == self._image:
+            return
+        if self._image is not None:
+            self._uses_of[self._image] = self.uses
+        self._image = image
+        if is_alone:
+            self.uses = {} if image is None else dict(self._uses_of.get(image, {}))
+
+    def drop_uses(self, image: Path) -> tuple[str, ...]:
+        """Drop the uses of the classes of an image, and return those that limited its patches."""
+        uses = self._uses_of.pop(image, {})
+        if image == self._image:
+            uses, self.uses = self.uses, {}
+        return tuple(name for name, use in uses.items() if use)
+
     def show_classes(self, classes: Sequence[ClassInfo], is_layer: bool) -> None:
         """Show classes; those of a layer can be drawn with and changed."""
         known = {each.name for each in classes}
@@ -223,7 +247,7 @@ class AnnotationsSection(Section):
     @property
     def patch_colors(self) -> tuple[tuple[str, str], ...]:
         """The colour of each class that patches are drawn in; empty for that of their split."""
-        return tuple((each.name, each.color) for each in self._classes if self.by_class.value)
+        return tuple((each.name, each.color) for each in self.classes if self.by_class.value)
 
     @property
     def region_classes(self) -> tuple[str, ...]:
@@ -301,6 +325,8 @@ class AnnotationsSection(Section):
 
     def _set_use(self, name: str, use: Use) -> None:
         self.uses[name] = use
+        if not use and all(each.name != name for each in self.classes):
+            self.show_classes(self.classes, self._is_layer)  # the row was there for its use
         self.changed.emit(self)
 
     def _row(self, item: QTreeWidgetItem | None) -> ClassInfo | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
@@ -169,6 +170,19 @@ class RecipeForm:
             if info is not None:
                 self.patches.fit(_extent(info, pixel_size), pixel_size)
 
+    def turn_to(self, image: Path | None, is_alone: bool) -> None:
+        """Take what belongs to the classes of an image, and none of what belongs to others."""
+        self.strategy.turn_to(image, is_alone)
+        self.annotations.turn_to(image, is_alone)
+        self.reset_inside()
+
+    def reset_inside(self) -> None:
+        """Have patches lie wholly inside of what comes next, if they lie inside of nothing now."""
+        self._show()
+        if not self.region.is_limited:
+            with self.changed.blocked():
+                self.region.inside.load(1)
+
     def expect_other_classes(self) -> None:
         """Have the classes of outlines to come replace those of former ones."""
         self.annotations.expect_others()
@@ -187,6 +201,9 @@ class RecipeForm:
 
     def _show(self) -> None:
         kind = self.strategy.kind.value
+        self.region.has_classes = bool(
+            self.annotations.region_classes or self.annotations.exclude_classes
+        )
         self.patches.show_fields(kind != "whole", kind == "tiled")
         for title, section in self._sections.items():
             self.folds[title].sum_up(section.summary)

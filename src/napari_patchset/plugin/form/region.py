@@ -104,6 +104,8 @@ class RegionSection(Section):
             label="Inside %",
             tooltip=description(PatchStrategy, "min_inside"),
         )
+        self.has_classes = False
+        """Whether patches lie inside or outside of classes of annotations, too."""
         self.rows: dict[str, RangeRow] = {}
         super().__init__([Row([self.layer, self.draw], label="Region"), self.inside])
 
@@ -144,11 +146,16 @@ class RegionSection(Section):
             row.last.value = row.extent.last if stop is None else min(stop - 1, row.extent.last)
 
     @property
+    def is_limited(self) -> bool:
+        """Whether there is anything that patches must lie inside of."""
+        return self.has_classes or self.layer.value is not None
+
+    @property
     def summary(self) -> str:
         """A short summary of the settings."""
         layer = [self.layer.current_choice] if self.layer.value is not None else []
         ranges = [row.summary for row in self.rows.values() if row.typed]
-        share = self.inside.fraction
+        share = self.inside.fraction if self.is_limited else 1
         inside = [f"{100 * share:.4g}% inside"] if share < 1 else []
         return ", ".join(layer + inside + ranges) or "all"
 

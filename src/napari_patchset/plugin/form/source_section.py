@@ -5,7 +5,7 @@ own. A layer that was removed from the viewer is no longer offered.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -156,8 +156,12 @@ class PairsSection(Section):
         self._image: Path | None = None
         self._open: Sequence[Path] = ()
         self._chosen: dict[Path, dict[PairRole, Path]] = {}
+        self._names: dict[Path, str] = {}
         self.boxes: dict[PairRole, ComboBox] = {}
-        super().__init__([self._row(role, tip) for role, tip in _TIPS.items()])
+        self.note = Label(value="", label=" ", visible=False)
+        super().__init__([*(self._row(role, tip) for role, tip in _TIPS.items()), self.note])
+        self.note.native.setWordWrap(True)
+        self.note.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
 
     def offer(self, image: Path | None, files: Sequence[Path]) -> None:
         """Offer the open files for an image, and show those chosen for it.
@@ -171,12 +175,40 @@ class PairsSection(Section):
         """
         before = self.value
         self._image, self._open = image, files
+        self._names |= {path: _name(path) for path in files if _is_layer(path)}
         with self._quietly():
             for role, box in self.boxes.items():
                 box.reset_choices()
                 box.value = self.value.get(role)
         if self.value != before:
             self.changed.emit(self)
+
+    def show_elsewhere(self, names: Sequence[str]) -> None:
+        """Show which of the paired layers do not lie on the image."""
+        self.note.value = "\n".join(
+            f"{name!r} lies elsewhere in the window: it is used pixel by pixel, its first pixel "
+            "with the first one of the image. If that is wrong, choose a layer that lies on the "
+            "image."
+            for name in names
+        )
+        self.note.visible = bool(names)
+
+    def drop_removed(self, there: Collection[Path]) -> list[str]:
+        """Drop layers that were removed, for every image; return notices.
+
+        `there` are the layers of the viewer.
+        """
+        notices = list[str]()
+        for chosen in self._chosen.values():
+            for role, path in list(chosen.items()):
+                if _is_layer(path) and path not in there:
+                    del chosen[role]
+                    lacking = role if role == "labels" else f"a {role}"
+                    notices.append(
+                        f"{role.capitalize()}: layer {self._names.get(path, path.name)!r} was "
+                        f"removed; patches are exported without {lacking}."
+                    )
+        return notices
 
     @property
     def value(self) -> Pairs:

@@ -1,6 +1,6 @@
 """The images in a viewer: file, scene and position of each layer, and zooming to a patch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,9 @@ from napari_patchset.plugin.lazy.channel import LazyChannel
 from napari_patchset.plugin.napari_compat import camera, canvas_size
 from napari_patchset.source import SceneId, SourceInfo
 from napari_patchset.stacks.metadata import Channel
+
+_OFF = 0.01
+"""The fraction of a pixel by which a layer on an image may be moved."""
 
 
 class SceneLayers(NamedTuple):
@@ -116,6 +119,24 @@ def check_straight(image: Image) -> None:
             "image's own pixels; reset it (Alt + click on the transform button), or open a copy "
             "that is straight."
         )
+
+
+def lie_elsewhere(viewer: Viewer, paths: Iterable[Path], image: Image) -> list[str]:
+    """Return the names of those shown files, or layers, whose pixels do not lie on an image's."""
+    names = []
+    for path in paths:
+        scene, layer = find_scene_layers(viewer, path), layer_at(path)
+        if layer is None and scene is not None:
+            layer = scene.layers[-1]
+        if layer is not None and not _lies_on(layer, image):
+            names.append(layer.name)
+    return names
+
+
+def _lies_on(layer: Layer, image: Image) -> bool:
+    scale, moved = image.scale[-2:], layer.translate[-2:] - image.translate[-2:]
+    is_in_place = np.all(np.abs(moved) < _OFF * np.abs(scale))
+    return bool(is_in_place and np.allclose(layer.scale[-2:], scale)) and is_straight(layer)
 
 
 def plane_space(image: Image, n_axes: int = 2) -> dict[str, Any]:
