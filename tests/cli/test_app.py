@@ -25,7 +25,7 @@ from napari_patchset.cli.app import COMMANDS
 from napari_patchset.errors import PatchsetError
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from support.czi_maker import MakeCzi, SceneSpec, metadata_xml
-from support.zarr_maker import drawn, put_in_memory, write_image
+from support.zarr_maker import drawn, put_in_memory, write_array, write_image
 
 SCENES = (
     SceneSpec(id=0, rect=(0, 0, 64, 48), t=2, c=2),
@@ -660,3 +660,17 @@ def test_ctrl_c_stops_where_python_drops_it(stage: str, stops: bool) -> None:
         assert [event.stage for event in signals.until_interrupted(events)] == ["plan", stage]
     assert not list(events)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_info_says_which_axes_are_guessed(run, tmp_path: Path) -> None:
+    tifffile.imwrite("pages.tif", np.zeros((4, 32, 48), np.uint16), photometric="minisblack")
+    write_array(tmp_path / "plain.zarr", np.zeros((2, 1, 3, 32, 48), np.uint16))
+    said = "state them with --axes"
+    for file, axes in (("pages.tif", "SYX"), ("plain.zarr", "TCZYX")):
+        code, out, err = run("info", file)
+        assert (code, err) == (0, "")
+        assert f"does not name all of {axes}; if you know better, {said}" in out
+    tifffile.imwrite("named.tif", np.zeros((4, 32, 48), np.uint16), imagej=True)
+    write_image(tmp_path / "named.zarr", "ZYX", np.zeros((3, 32, 48), np.uint16))
+    for file in ("named.tif", "named.zarr"):
+        assert said not in run("info", file)[1]

@@ -103,7 +103,8 @@ def test_a_set_for_prediction_has_every_pixel_of_a_mosaic_with_gaps(folder: Path
     assert np.count_nonzero(truth) == 2 * 32 * 32
     back = zarr.open_group("g.ome.zarr", mode="r")["0"][:]
     assert np.array_equal(np.squeeze(back), truth[0])
-    assert "all pixels that the files have" in said
+    assert "the rest, of which the files have no pixels, has the fill value" in said
+    assert "--for-prediction" not in said
 
 
 def test_names_of_channels_are_in_quotes_as_in_an_export(folder: Path) -> None:

@@ -60,6 +60,12 @@ def test_channels_add_up_in_their_colours_and_contrast() -> None:
     assert composite(planes, channels).tolist() == [[[0, 127, 0], [0, 127, 127], [0, 127, 255]]]
 
 
+def test_complex_pixels_are_shown_by_their_magnitude() -> None:
+    grey = np.array([[[1, 2], [3, 4]]], np.float32)
+    channel = [Channel("a", None, (0, 4))]
+    assert np.array_equal(composite(1j * grey, channel), composite(grey, channel))
+
+
 def test_channels_without_a_colour_get_different_ones() -> None:
     colors = channel_colors([Channel("a"), Channel("b", "#123456"), Channel("c")])
     assert colors[1] == "#123456"

@@ -453,7 +453,12 @@ def test_a_truncated_source_is_named(tmp_path: Path) -> None:
     source.write_bytes(source.read_bytes()[:300_000])
     (finding,) = verify(out)
     assert finding.name == "changed source"
-    assert str(source) in finding.message
+    assert finding.message.count(str(source)) == 1
+    assert "; restore the image as it was" in finding.message
+    source.unlink()
+    (finding,) = verify(out)
+    assert finding.name == "absent source"
+    assert finding.message.startswith(f"{source}: No such file or directory; restore it")
 
 
 def test_several_findings_are_all_listed(images: Path, made: Callable[[str], Path]) -> None:

@@ -3,6 +3,7 @@
 A subcommand's module is imported when it is run, so that `patchset --help` imports no library.
 """
 
+import codecs
 import os
 import sys
 import warnings
@@ -151,11 +152,28 @@ _REMEDIES_OF_DIFFERING = {
 """The same, by what sources differ in."""
 
 
+_ESCAPED = "patchset.escaped"
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """Escape characters that a stream can't encode, bytes of a file name among them."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    part = error.object[error.start : error.end]
+    codes = (ord(c) - 0xDC00 if 0xDC80 <= ord(c) <= 0xDCFF else ord(c) for c in part)
+    return "".join(
+        chr(code).encode("ascii", "backslashreplace").decode() for code in codes
+    ), error.end
+
+
+codecs.register_error(_ESCAPED, _escape)
+
+
 def run() -> None:
     """Run the command line; a user's error is one line, and exit code 1."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a file's name may hold what none can encode
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=_ESCAPED)
     try:
         with warnings.catch_warnings():
             REPORT.as_json = False

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_patchset.cli.report import REPORT
-from napari_patchset.errors import SOURCE_ERRORS
+from napari_patchset.errors import SOURCE_ERRORS, describe_os_error
 from napari_patchset.source import is_remote, split_source
 from napari_patchset.stacks.metadata import describe, image_metadata
 from napari_patchset.stacks.opening import list_absent, list_scenes, open_stack, scene_ids
@@ -35,8 +35,8 @@ def info(
     Example: patchset info cells.czi
     """
     file, chosen = split_source(path)
-    arrays = _patch_set_rows(file)
-    rows = arrays or _folder_rows(file) or _scene_rows(file, chosen)
+    arrays, guessed = _patch_set_rows(file), list[str]()
+    rows = arrays or _folder_rows(file, guessed) or _scene_rows(file, chosen, guessed)
     if REPORT.as_json:  # the description is one document, not events
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -60,16 +60,25 @@ def info(
             of_scene = "" if row["id"] is None else f" of scene {row['id']}"
             of_scene += f" of {row['file']}" if in_folder else ""
             typer.echo(f"absent: {planes} {'plane' if planes == 1 else 'planes'}{of_scene}")
+    if guessed:
+        typer.echo(
+            f"axes: the file does not name all of {', '.join(sorted(set(guessed)))}; if you know "
+            "better, state them with --axes of `plan` or `export`"
+        )
     (console if console.is_terminal else Console(width=_WIDTH)).print(table)
 
 
-def _scene_rows(file: str | Path, chosen: Any) -> list[dict[str, Any]]:
+def _scene_rows(file: str | Path, chosen: Any, guessed: list[str]) -> list[dict[str, Any]]:
+    """Describe the scenes of a file, and add axes that it does not name to `guessed`."""
     ids, absent = scene_ids(file, chosen), list(list_absent(file))
     rows = []
     for scene in list_scenes(file):
         if scene.id in ids:
             with open_stack(file, scene.id) as stack:
                 source = describe(stack)
+                sizes = dict(zip(source.axes, source.shape, strict=True))
+                if getattr(stack, "are_axes_guessed", False) or sizes.get("S", 1) > 1:
+                    guessed.append(source.axes)
                 metadata = image_metadata(stack)
             row = asdict(scene) | source.model_dump(mode="json", exclude={"scene"})
             rows.append(
@@ -84,7 +93,7 @@ def _scene_rows(file: str | Path, chosen: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def _folder_rows(file: str | Path) -> list[dict[str, Any]]:
+def _folder_rows(file: str | Path, guessed: list[str]) -> list[dict[str, Any]]:
     """Describe the scenes of the images in a folder, those that an export takes; [] for no folder.
 
     One that can't be read is a warning, unless none can.
@@ -98,7 +107,7 @@ def _folder_rows(file: str | Path) -> list[dict[str, Any]]:
     rows, errors = list[dict[str, Any]](), dict[str, Exception]()
     for path in dict.fromkeys(ref.path for ref in expand_sources([file])):
         try:
-            rows += [{"file": Path(path).name} | row for row in _scene_rows(path, None)]
+            rows += [{"file": Path(path).name} | row for row in _scene_rows(path, None, guessed)]
         except SOURCE_ERRORS as error:
             errors[Path(path).name] = error
     if not rows:
@@ -106,7 +115,7 @@ def _folder_rows(file: str | Path) -> list[dict[str, Any]]:
     if REPORT.as_json:  # one document, which warnings would break
         return rows + [{"file": name, "error": str(each)} for name, each in errors.items()]
     for each in errors.values():
-        REPORT.warning(str(each))
+        REPORT.warning(describe_os_error(each))
     return rows
 
 

@@ -12,6 +12,7 @@ from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import flag, option
 from napari_patchset.cli.signals import resumable, until_interrupted
 from napari_patchset.errors import ArgumentError
+from napari_patchset.exporting.plans.command_line import ANY_PIXEL
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
 from napari_patchset.patching.axis_ranges import format_ranges
 from napari_patchset.patchset.layout import UNSPLIT
@@ -114,16 +115,29 @@ def _show(events: Iterator[StitchProgress], patch_set: Path) -> None:
         REPORT.progress(event.stage, event.done, event.total)
     if event.covered is not None and event.covered < 1:
         with PatchSet(patch_set) as made:
-            limits = " and ".join(_limits(made.manifest.recipe["strategy"]))
+            recipe = made.manifest.recipe
+        limits = " and ".join(_limits(recipe["strategy"]))
         cause, without = (f": the set has only {limits}", ", without that") if limits else ("", "")
-        REPORT.warning(
-            f"the rest has the fill value{cause}; a set of all pixels that the files have is made "
-            f"by patchset export --for-prediction{without}."
-        )
+        if not limits and _covers_all(recipe):
+            REPORT.warning("the rest, of which the files have no pixels, has the fill value.")
+        else:
+            REPORT.warning(
+                f"the rest has the fill value{cause}; a set of all pixels that the files have is "
+                f"made by patchset export --for-prediction{without}."
+            )
     if event.nan:
         REPORT.warning(f"{100 * event.nan:.4g} % of the pixels are NaN, as predictions are.")
     text = f"{event.path}: patches cover {100 * (event.covered or 0):.4g} % of it"
     REPORT.summary(text, path=str(event.path), covered=event.covered, nan=event.nan)
+
+
+def _covers_all(recipe: Mapping[str, Any]) -> bool:
+    """Return whether a set without limits has all pixels, as of --for-prediction."""
+    strategy = recipe["strategy"]
+    is_complete = strategy["kind"] == "tiled" and strategy.get("edge") != "drop"
+    is_complete &= strategy.get("small") == "pad" and strategy["min_covered"] <= ANY_PIXEL
+    is_chosen = any(recipe.get(name) for name in ("filters", "split", "dedupe", "overrides"))
+    return is_complete and not is_chosen
 
 
 def _limits(strategy: Mapping[str, Any]) -> Iterator[str]:

@@ -195,6 +195,11 @@ class JobFolder(ABC, Generic[Plan]):
 
     def check_own(self) -> None:
         """Raise ExportError if there is anything but a folder of ours."""
+        parent = next((each for each in self.root.parents if each.exists()), self.root)
+        if parent.is_file():
+            raise ExportError(
+                f"{parent} is a file, so that no folder can be made in it; choose another name."
+            )
         if not self.is_own:
             raise ExportError(
                 f"{self.root} exists and is not an unfinished {self.KIND} of patchset; "

@@ -54,7 +54,11 @@ def display_limits(plane: NDArray[Any]) -> tuple[float, float]:
 
 
 def composite(planes: NDArray[Any], channels: Sequence[Channel]) -> NDArray[np.uint8]:
-    """Add up channels, CYX, each in its colour and contrast, to an RGB picture, YXC."""
+    """Add up channels, CYX, each in its colour and contrast, to an RGB picture, YXC.
+
+    Of complex pixels the magnitude is shown.
+    """
+    planes = np.abs(planes) if planes.dtype.kind == "c" else planes
     picture = np.zeros((*planes.shape[1:], 3), np.float32)
     for plane, channel, color in zip(planes, channels, channel_colors(channels), strict=True):
         low, high = channel.contrast_limits or display_limits(plane)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from napari_patchset.errors import PatchsetError, UnreachableError
-from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, SourceRef
+from napari_patchset.errors import PatchsetError, UnreachableError, describe_os_error
+from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, ImageRef, SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan, Recipe
 from napari_patchset.exporting.plans.region_files import read_region
 from napari_patchset.exporting.reading.candidates import choose_candidates
@@ -30,7 +30,7 @@ from napari_patchset.patching.regions import FileRegion
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE, ArrayLayout
 from napari_patchset.patchset.writers.zarr import checksums
-from napari_patchset.source import SourceInfo
+from napari_patchset.source import SourceInfo, local_path
 from napari_patchset.stacks.classes import AnnotationStack
 from napari_patchset.verification.check_set import PixelCheck
 from napari_patchset.verification.opened_set import Finding, OpenedSet, RecordedCandidates
@@ -126,11 +126,11 @@ class SourceCheck:
         try:
             info = describe(source, role)
         except (OSError, UnreachableError) as error:
-            message = f"{image}: {error}; restore it, or verify without the sources."
+            message = f"{_reason(image, error)}; restore it, or verify without the sources."
             yield Finding("absent source", message)
             return None
         except PatchsetError as error:
-            yield Finding("changed source", f"{image}: {error}; export the set again.")
+            yield Finding("changed source", f"{_reason(image, error)}; {_REMEDY}")
             return None
         if role == IMAGE and (changes := _changes(info, self._set.sources[index])):
             yield Finding("changed source", f"{image}: {changes}; export the set again.")
@@ -151,10 +151,10 @@ class SourceCheck:
             if is_absent:
                 yield Finding("absent source", f"{failed}; verify again when it can be read.")
             else:
-                yield Finding("changed source", f"{failed}; export the set again.")
+                yield Finding("changed source", f"{str(failed).removesuffix('.')}; {_REMEDY}")
             return
         except (PatchsetError, ValueError) as error:
-            yield Finding("differs from source", f"{image}: {error}; export the set again.")
+            yield Finding("differs from source", f"{_reason(image, error)}; {_REMEDY}")
             return
         if len(different):
             yield Finding(
@@ -324,6 +324,15 @@ class SourceCheck:
                     f"cover {share:.6g} of the patch; export the set again.",
                 )
                 return
+
+
+_REMEDY = "restore the image as it was, or export the set of what it is now."
+
+
+def _reason(image: ImageRef, error: Exception) -> str:
+    """Return why an image can't be read, named once, without a full stop."""
+    text = describe_os_error(error).removesuffix(".")
+    return f"{image}: {text.removeprefix(f'{local_path(image.path)}: ')}"
 
 
 def _changes(info: SourceInfo, before: SourceInfo) -> str:

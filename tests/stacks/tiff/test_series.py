@@ -299,7 +299,14 @@ def test_micrometres_by_any_name(unit: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("resolution", "unit", "micrometres"),
-    [((1e5, 1e5), "CENTIMETER", 0.1), ((25400, 25400), "INCH", 1.0), ((72, 72), "INCH", None)],
+    [
+        ((1e5, 1e5), "CENTIMETER", 0.1),
+        ((300, 300), "CENTIMETER", 33.333333),
+        ((25400, 25400), "INCH", 1.0),
+        ((301, 301), "INCH", 84.385382),
+        *(((dpi, dpi), "INCH", None) for dpi in (72, 96, 150, 300, 600)),
+        ((600, 300), "INCH", None),
+    ],
 )
 def test_resolution_tags(
     resolution: Any, unit: Any, micrometres: float | None, tmp_path: Path

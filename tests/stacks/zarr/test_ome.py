@@ -169,7 +169,7 @@ def test_a_plate_without_one_of_its_wells_lists_the_others(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "axes", "warning"),
     [
-        ({"axes": None, "version": "0.1"}, "TCZYX", r"OME-Zarr 0\.1 is older"),
+        ({"axes": None, "version": "0.1"}, "TCZYX", r"older .* are read as TCZYX\.$"),
         ({"axes": list("tczyx"), "version": "0.3"}, "TCZYX", r"OME-Zarr 0\.3 is older"),
         ({"axes": axes_of("ZTCYX")}, "ZTCYX", r"not valid OME-Zarr 0\.4 \(multiscales"),
         ({"axes": axes_of("CYX")}, "TCZYX", "axes do not fit the array; it is read as TCZYX"),

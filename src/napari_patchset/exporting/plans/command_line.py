@@ -119,7 +119,7 @@ def make_plan(
     return made
 
 
-_ANY_PIXEL = 1e-9
+ANY_PIXEL = 1e-9
 """A share of a patch that a single pixel exceeds, however large the patch."""
 
 
@@ -140,7 +140,7 @@ def _for_prediction(fields: Fields, options: Fields) -> tuple[Fields, Fields]:
             "--for-prediction covers every pixel, which the edge drop does not; use shift, pad or "
             "balance."
         )
-    strategy = {**tiled, "kind": "tiled", "small": "pad", "min_covered": _ANY_PIXEL}
+    strategy = {**tiled, "kind": "tiled", "small": "pad", "min_covered": ANY_PIXEL}
     fields = {**fields, "strategy": strategy, "split": None}
     fields |= {"filters": (), "overrides": (), "dedupe": None}
     return fields, {**options, "edge": edge}

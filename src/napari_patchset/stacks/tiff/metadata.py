@@ -36,6 +36,7 @@ _COLOR_PHOTOMETRICS = (2, 6)
 
 _RESOLUTION_TAGS = {"x": 282, "y": 283}
 _RESOLUTION_UNITS = {2: "inch", 3: "cm"}
+_PRINTED_DPI = (72, 96, 150, 300, 600)
 _MAX_PIXEL_SIZE = 100.0
 """Micrometres; larger ones are placeholders of programs: 72 dpi, 1 pixel per inch."""
 
@@ -54,7 +55,7 @@ def series_metadata(
         return _imagej_metadata(imagej, page, axes, n_channels)
     plain = _plain_metadata(page, n_channels)
     if (read := _NATIVE.get(series.kind)) is None:
-        return plain
+        return replace(plain, pixel_size=PixelSize()) if _is_for_printing(page) else plain
     native = ImageMetadata(())
     with suppress(LookupError, TypeError, ValueError, ArithmeticError):  # it is not checked
         native = read(series)
@@ -235,6 +236,14 @@ def _plain_metadata(page: TiffPage, n_channels: int) -> ImageMetadata:
     sizes = {axis: _pixel_size(page, axis, unit) for axis in "yx"}
     plausible = {axis: size for axis, size in sizes.items() if size and size <= _MAX_PIXEL_SIZE}
     return ImageMetadata(_with_samples([], page, n_channels), PixelSize(**plausible))
+
+
+def _is_for_printing(page: TiffPage) -> bool:
+    """Return whether the resolution is one of screens and paper, which tells no pixel size."""
+    if _RESOLUTION_UNITS.get(int(page.resolutionunit)) != "inch":
+        return False
+    sizes = [_pixel_size(page, axis, "inch") for axis in "yx"]
+    return all(size and round(25_400 / size, 3) in _PRINTED_DPI for size in sizes)
 
 
 def _pixel_size(page: TiffPage, axis: str, unit: str) -> float | None:

@@ -84,6 +84,8 @@ class ZarrImage:
     multiscale: Multiscale | None = None
     level_problems: tuple[str, ...] = ()
     """Why levels or axes of the metadata are not used."""
+    are_axes_guessed: bool = False
+    """Whether they are those that an array of so many dimensions mostly has."""
 
     @property
     def problems(self) -> str:
@@ -117,9 +119,10 @@ def find_image(root: Root, path: str) -> ZarrImage | None:
         paths = [root.join(above, dataset.path) for dataset in multiscale.datasets]
         if path in paths:
             return _ome_image(root, group, multiscale, paths.index(path))
-    axes = axis_letters([OmeAxis(name) for name in node.dimensions])
-    axes = axes or axes_by_position(node.shape, root.full_name(path))
-    return ZarrImage(axes, (ZarrLevel(node, OmeDataset(path)),), node)
+    named = axis_letters([OmeAxis(name) for name in node.dimensions])
+    axes = named or axes_by_position(node.shape, root.full_name(path))
+    levels = (ZarrLevel(node, OmeDataset(path)),)
+    return ZarrImage(axes, levels, node, are_axes_guessed=named is None)
 
 
 def _ome_image(root: Root, node: Node, multiscale: Multiscale, first: int = 0) -> ZarrImage:
@@ -145,7 +148,8 @@ def _ome_image(root: Root, node: Node, multiscale: Multiscale, first: int = 0) -
     axes = axis_letters(multiscale.axes) if fit else None
     if axes is None:
         axes = axes_by_position(finest.shape, root.full_name(finest.path))
-        problems.append(f"its OME axes do not fit the array; it is read as {axes}")
+        if multiscale.axes:  # versions before 0.3 state none
+            problems.append(f"its OME axes do not fit the array; it is read as {axes}")
     return ZarrImage(axes, tuple(levels), node, multiscale, tuple(problems))
 
 

@@ -63,6 +63,8 @@ class ZarrImageStack(FileStack):
         has see `FileStack`.
     chunks, shards : tuple of int, tuple of int or None
         Size of a chunk and of a shard along each axis of the array.
+    are_axes_guessed : bool
+        Whether neither the file nor the caller states the axes.
     translation : dict of str to float
         Position of the first pixel along Z, Y and X in micrometres, where the file has it.
 
@@ -113,6 +115,7 @@ class ZarrImageStack(FileStack):
         height, width = (self._chunks.block_shape[axis] for axis in plane_axes)
         self.block_shape = (height, width)
         self.scene: SceneId | None = None
+        self.are_axes_guessed = False
         self.metadata = ImageMetadata(default_channels(self.data_shape[1]))
         self.translation: dict[str, float] = {}
         self.coarser: list[ZarrImageStack] = []
@@ -243,6 +246,7 @@ def open_zarr(
         warnings.warn(f"{root.full_name(image_path)}: {problems}.", UserWarning, stacklevel=2)
     stack = _open_level(root, image, image.levels[0], depth_axis)
     stack.scene = scene
+    stack.are_axes_guessed = image.are_axes_guessed and axes is None
     for level in image.levels[1:]:
         try:
             coarser = _open_level(root, image, level, depth_axis)

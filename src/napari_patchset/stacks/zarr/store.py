@@ -319,4 +319,5 @@ def node_name(node: "StorePath") -> str:
 
 def zarr_reason(error: Exception) -> str:
     """Return in one line why zarr failed, with local files named by their paths."""
-    return str(error).partition("\n")[0].rstrip(".").replace(FILE, "") or type(error).__name__
+    text = str(error).partition("\n")[0].rstrip(".").replace(FILE, "")
+    return text.replace("''", "'") or type(error).__name__  # numcodecs quotes a name twice
