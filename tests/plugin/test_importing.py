@@ -51,3 +51,10 @@ def test_a_widget_has_it_imported_beside_the_window(
     window.until(lambda: hasattr(sys.modules.get("patchset_slow_module"), "where"))
     assert not sys.modules.pop("patchset_slow_module").where
     window.close()
+
+
+def test_a_widget_is_docked_without_what_takes_long_to_import() -> None:
+    imports = "import sys, napari_patchset.plugin.widget; print(*sys.modules)"
+    imported = {*subprocess.check_output([sys.executable, "-c", imports], text=True).split()}
+    assert "napari_patchset.plugin.widget" in imported
+    assert not imported & {"zarr", "yaozarrs", "numcodecs", "scipy.ndimage", "pandas"}

@@ -359,9 +359,13 @@ That takes a few tenths of a second, during which the window would freeze (napar
 """
 
 
+NEEDED_LATER = ("napari_patchset.stacks.zarr.stack", "napari_patchset.plugin.stitching")
+"""Modules of ours that the widget is shown without, as zarr is a third of all imports."""
+
+
 def import_ahead() -> None:
-    """Import in a background thread what napari would import in the GUI thread."""
-    missing = [name for name in NEEDED_SOON if name not in sys.modules]
+    """Import in a background thread what would be imported in the GUI thread."""
+    missing = [name for name in (*NEEDED_SOON, *NEEDED_LATER) if name not in sys.modules]
     if missing:
         Thread(target=lambda: [*map(import_module, missing)], name="patchset-imports").start()
 

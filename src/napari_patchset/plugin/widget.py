@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error
@@ -40,8 +41,10 @@ from napari_patchset.plugin.preferences import OutputDefaults, read_output_defau
 from napari_patchset.plugin.scene_context import LoadedPlan, SceneContext, load_plan
 from napari_patchset.plugin.scenes.source_control import SourceControl
 from napari_patchset.plugin.state import DESCRIPTIONS, FormState, plan_pairs, with_pairs
-from napari_patchset.plugin.stitching import StitchControl
 from napari_patchset.plugin.worker import Worker, single_shot_timer
+
+if TYPE_CHECKING:
+    from napari_patchset.plugin.stitching import StitchControl
 
 _NOTHING_OPEN = (
     "Open a CZI, a TIFF, a zarr or a folder of images: drop it on the window. Or try File > Open "
@@ -78,7 +81,7 @@ class PatchesWidget(Panel):
         self.placing = PlaceControl(self.preview, self.form.strategy)
         self.plans = PlanControl(self, lambda: self.preview.rows_in_view)
         self.export_control = ExportControl(self.export, self._form_state, self.plans)
-        self.stitching = StitchControl(self, napari_viewer, lambda: self.export.destination)
+        self._stitching: StitchControl | None = None
         self.loading, self.preferences = Worker(), Worker()
         self.history = History()
         self.notice = QLabel()
@@ -144,8 +147,18 @@ class PatchesWidget(Panel):
             *(source.overriding, self.annotations.reading),
             *(self.picker.loading, export.exporting, export.writing),
             *(export.checking, export.finding),
-            *(*self.preview.gallery.workers, *self.stitching.workers),
+            *self.preview.gallery.workers,
+            *(self._stitching.workers if self._stitching else ()),
         )
+
+    @property
+    def stitching(self) -> "StitchControl":
+        """The dialog for predictions; made, and what it needs imported, when first asked for."""
+        if self._stitching is None:
+            from napari_patchset.plugin.stitching import StitchControl
+
+            self._stitching = StitchControl(self, self._viewer, lambda: self.export.destination)
+        return self._stitching
 
     def open_outlines(self, path: str) -> None:
         """Take a file of outlines as the annotations of the shown scene, and draw these."""
@@ -183,7 +196,8 @@ class PatchesWidget(Panel):
             self.scroll_soon.stop()
             self.plans.stop()
             self.export_control.cancel()
-            self.stitching.close()
+            if self._stitching is not None:
+                self._stitching.close()
             for worker in self.workers:
                 worker.release()
             self.preview.release()

@@ -20,7 +20,6 @@ from napari_patchset.source import PixelSize, Rect, SceneId
 from napari_patchset.stacks.metadata import Channel, ImageMetadata, SceneSummary
 from napari_patchset.stacks.opening import list_scenes, open_stack
 from napari_patchset.stacks.protocol import ClosableStack, FileStack
-from napari_patchset.stacks.zarr.spool import spooled_fingerprint
 
 _LEADING = "BVHIRSTZ"
 """The axes before Y and X of a layer without axis labels, counted from the last."""
@@ -80,6 +79,8 @@ class LayerStack(FileStack):
 
     def fingerprint(self) -> str:
         """Identify the content as the fingerprint of the file that `spool` writes does."""
+        from napari_patchset.stacks.zarr.spool import spooled_fingerprint  # imports zarr
+
         return spooled_fingerprint(self)
 
     def _read(

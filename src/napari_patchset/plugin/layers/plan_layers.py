@@ -26,7 +26,7 @@ from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.plugin.layers.layer_stack import LayerStack, layer_at, register_layer
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.memory import InMemoryImageStack
-from napari_patchset.stacks.zarr.spool import spool
+from napari_patchset.stacks.protocol import ImageStack
 
 _Ref = TypeVar("_Ref", bound=ImageRef)
 _Strategy = TypeVar("_Strategy", bound=PatchStrategy)
@@ -59,9 +59,16 @@ def spool_region_mask(
     if layer is None or region is None:
         return strategy
     stack = InMemoryImageStack(Path(layer.name), _mask(layer)[None, None].view(np.uint8))
-    mask = file_region(str(spool(stack, folder, check_cancelled)))
+    mask = file_region(str(_spool(stack, folder, check_cancelled)))
     named = region.model_copy(update={"path": mask.path, "digest": mask.digest})
     return strategy.model_copy(update={"region": named})
+
+
+def _spool(stack: ImageStack, folder: Path, check_cancelled: Callable[[], None]) -> Path:
+    """Write a layer into a file; zarr is imported for that, and not to show the widget."""
+    from napari_patchset.stacks.zarr.spool import spool
+
+    return spool(stack, folder, check_cancelled)
 
 
 def _mask(layer: Labels) -> NDArray[np.bool_]:
@@ -136,7 +143,7 @@ def spool_layers(
         if (layer := layer_at(ref.path)) is None:
             return ref
         return ref.model_copy(
-            update={"path": str(spool(LayerStack(layer), folder, check_cancelled))}
+            update={"path": str(_spool(LayerStack(layer), folder, check_cancelled))}
         )
 
     sources = tuple(named(ref).with_pairs(named) for ref in plan.sources)
