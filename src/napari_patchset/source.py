@@ -41,6 +41,10 @@ class Rect(NamedTuple):
     w: int
     h: int
 
+    def moved(self, right: int, down: int) -> "Rect":
+        """Return the rectangle at another place."""
+        return Rect(self.x + right, self.y + down, self.w, self.h)
+
     def overlap_slices(self, window: "Rect") -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Return the common rectangle as YX slices of this one and as YX slices of the window."""
         x, y, w, h = self

@@ -128,8 +128,9 @@ class PatchSubset(PatchSequence):
     def _read(self, index: int) -> NDArray[Any]:
         return self.patches[int(self.indices[index])]
 
-    def _read_many(self, indices: Sequence[int]) -> Sequence[NDArray[Any]]:
-        return self.patches.__getitems__(self.indices[list(indices)].tolist())
+    def _read_many(self, indices: Sequence[int]) -> NDArray[Any]:
+        patches: NDArray[Any] = self.patches[self.indices[list(indices)]]
+        return patches
 
 
 class PatchTuples:

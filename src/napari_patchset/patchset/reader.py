@@ -58,7 +58,13 @@ class PatchArray(PatchSequence):
         self.layout, self._store = layout, store
 
     def _read(self, index: int) -> NDArray[Any]:
-        return self._store.read(index)
+        return self._store.read(index).astype(self.dtype)
+
+    def _read_many(self, indices: Sequence[int]) -> NDArray[Any]:
+        patches = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        for i, index in enumerate(indices):
+            patches[i] = self._store.read(index)  # copied once, into the batch
+        return patches
 
     def close(self) -> None:
         """Close every open file; reading a patch opens it again."""

@@ -73,15 +73,13 @@ class LazyPatchArray(PatchSequence):
         patch: NDArray[Any] = self._read_many([index])[0]
         return patch
 
-    def _read_many(self, indices: Sequence[int]) -> Sequence[NDArray[Any]] | NDArray[Any]:
+    def _read_many(self, indices: Sequence[int]) -> NDArray[Any]:
         candidates = self.candidates[np.asarray(indices, np.int64)]
         distinct, where = np.unique(candidates, return_inverse=True)
-        patches = self._reader.read(self.layout, distinct)
-        if np.array_equal(where, np.arange(len(distinct))):
-            return patches
-        if len(where) > len(distinct):  # some twice, each a copy of its own
-            return patches[where]
-        return [patches[i] for i in where.tolist()]
+        if len(distinct) == len(candidates):
+            return self._reader.read(self.layout, candidates)
+        patches: NDArray[Any] = self._reader.read(self.layout, distinct)[where]  # some twice
+        return patches
 
 
 class LazyPatchSet(PatchMapping[LazyPatchArray]):

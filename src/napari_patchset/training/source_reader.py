@@ -77,7 +77,7 @@ class SourceReader:
             self._tiles.clear()
 
     def read(self, layout: ArrayLayout, candidates: NDArray[np.int64]) -> NDArray[Any]:
-        """Return candidates, distinct and ascending, as N, C, (Z), Y, X."""
+        """Return distinct candidates as N, C, (Z), Y, X."""
         if os.getpid() != self._process:
             self._start()
         out = np.empty((len(candidates), *layout.patch_shape), layout.pixel_type)
@@ -86,19 +86,20 @@ class SourceReader:
         with self._lock:
             if self._paste_cached(layout, candidates, out):
                 return out
-            frozen = self.frozen
+            frozen, order = self.frozen, np.argsort(candidates)
+            ascending = candidates[order]
             batches = Batches.from_candidates(
                 self.grid,
                 frozen.images[layout.role],
                 frozen.plan.strategy.padding,
-                candidates,
+                ascending,
                 np.zeros(len(candidates), np.int64),
             )
             tiles = self._tiles if self._cache else None
             reader = TileReader(batches, self._images, layout.role, _NO_LIMIT, tiles=tiles)
             with closing(reader.read()) as pending:
                 for batch in pending:
-                    rows = np.searchsorted(candidates, batch.candidates)
+                    rows = order[np.searchsorted(ascending, batch.candidates)]
                     patches = np.empty((len(rows), *layout.patch_shape), batch.dtype)
                     reader.fill(batch, patches)
                     source = frozen.plan.sources[batch.source_index]

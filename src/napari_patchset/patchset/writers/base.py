@@ -17,7 +17,7 @@ class PatchStore(Protocol):
     """The patches of one array on disk; picklable, without its open files."""
 
     def read(self, index: int) -> NDArray[Any]:
-        """Read one patch C(Z)YX in the native dtype: a copy that may be changed."""
+        """Return one patch C(Z)YX, maybe a part of a mapped file in its order of bytes."""
 
     def close(self) -> None:
         """Close every open file; the next patch opens it again."""

@@ -133,12 +133,12 @@ class NpzPatches:
         self._mapped: NDArray[Any] | None = None
 
     def read(self, index: int) -> NDArray[Any]:
-        """Read one patch C(Z)YX: a copy."""
+        """Return one patch C(Z)YX, a part of the map."""
         if self._mapped is None:
             with self._identity.checked():
                 mapped = _map_member(_path(self._root, self._array), self._array)
             self._mapped = mapped
-        patch: NDArray[Any] = self._mapped[index].astype(self._array.pixel_type)
+        patch: NDArray[Any] = self._mapped[index]
         return patch
 
     def close(self) -> None:

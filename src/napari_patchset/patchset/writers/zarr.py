@@ -173,15 +173,15 @@ class MappedShards:
     """The shards of an array; the most recently used ones stay mapped."""
 
     def __init__(self, root: Path, array: ArrayLayout, identity: SetIdentity) -> None:
-        self._root, self._array, self._dtype = root, array, array.pixel_type
+        self._root, self._array = root, array
         self._identity = identity
         self._mapped: SharedCache[int, NDArray[Any] | CompressedShard] = SharedCache(_MAPPED_SHARDS)
 
     def read(self, index: int) -> NDArray[Any]:
-        """Read one patch C(Z)YX: a copy."""
+        """Return one patch C(Z)YX, without a codec a part of the map."""
         number, row = divmod(index, self._array.patches_per_shard)
         shard = self._mapped.get(number, partial(self._map, number))
-        patch: NDArray[Any] = shard[row].astype(self._dtype)
+        patch: NDArray[Any] = shard[row]
         return patch
 
     def close(self) -> None:

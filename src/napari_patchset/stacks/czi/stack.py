@@ -169,10 +169,9 @@ class CziImageStack(FileStack):
         plane = self._plane(sample_idx, channel, depth)
         view = partial(_color_plane, color=self._geometry.channels[channel].color)
         left, top = self.rect.x, self.rect.y
-        on_stage = window._replace(x=left + window.x, y=top + window.y)
         depths = range(depth, depth + 1)
-        for tile in plane.meeting(on_stage):
-            rect = tile.rect._replace(x=tile.rect.x - left, y=tile.rect.y - top)
+        for tile in plane.meeting(window.moved(left, top)):
+            rect = tile.rect.moved(-left, -top)
             decode = partial(self._decoder.decode, tile.row)
             yield Block(tile.row, rect, (sample_idx,), depths, (0, 1), decode, view)
 
