@@ -1,6 +1,7 @@
 """The patch set on disk: written by hand, read by everyone."""
 
 import pickle
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -246,6 +247,24 @@ def test_a_patch_is_a_copy_that_may_be_changed(patch_set: PatchSet) -> None:
     before = patch.copy()
     patch[:] = 0
     np.testing.assert_array_equal(patch_set["all"][3], before)
+
+
+def test_a_batch_is_one_array_that_is_filled_once(czi: MakeCzi, tmp_path: Path) -> None:
+    source, out = czi(SceneSpec(0, (0, 0, 640, 640))), tmp_path / "a.patches.zarr"
+    with export(ExportPlan(sources=source, strategy=Tiled(size=128), out=out)) as patch_set:
+        patches = patch_set["all"]
+        chosen = [7, 3, 3, *range(9, 24)]
+        expected = np.stack([patches[i] for i in chosen])
+        tracemalloc.start()
+        batch = patches[chosen]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert np.array_equal(batch, expected)
+        assert batch.nbytes <= peak < 1.2 * batch.nbytes
+        first, *others = patches.__getitems__([3, 3])
+        first[...] = 0
+        assert np.array_equal(others, [patches[3]])
+        assert np.array_equal(others[0], expected[1])
 
 
 def test_it_pickles_into_a_worker(patch_set: PatchSet) -> None:
