@@ -32,7 +32,7 @@ from napari_patchset.errors import (
 )
 
 COMMANDS = {
-    "info": ("info", "Show what is in an image file or a patch set."),
+    "info": ("info", "Show what is in an image file, a folder of images, or a patch set."),
     "preview": ("inspect", "Draw the patches on an image, as a PNG."),
     "export": ("export", "Export a patch set."),
     "plan": ("export", "Plan an export that is carried out by jobs."),
