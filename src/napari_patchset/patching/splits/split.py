@@ -219,7 +219,9 @@ class Split(Settings):
             share = n / total
             smaller, actual = (v if wanted <= 0.5 else 1 - v for v in (wanted, share))
             if not smaller / _MAX_RATIO <= actual <= smaller * _MAX_RATIO:
-                return f"{share:.0%} of the patches {verb}, not {wanted:.0%}: {why}. {remedy}."
+                return (
+                    f"{share:.0%} of the patches {verb}, not {100 * wanted:.4g}%: {why}. {remedy}."
+                )
         if single := list(folds).count(1):
             return (
                 f"{single} of the {len(folds)} folds have a single patch. Choose fewer folds or "

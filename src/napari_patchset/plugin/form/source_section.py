@@ -161,7 +161,7 @@ class PairsSection(Section):
         self.note = Label(value="", label=" ", visible=False)
         super().__init__([*(self._row(role, tip) for role, tip in _TIPS.items()), self.note])
         self.note.native.setWordWrap(True)
-        self.note.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.note.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
 
     def offer(self, image: Path | None, files: Sequence[Path]) -> None:
         """Offer the open files for an image, and show those chosen for it.
