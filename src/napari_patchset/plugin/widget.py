@@ -270,6 +270,8 @@ class PatchesWidget(Panel):
         self.annotations.refresh()
         self.form.pairs.offer(self.source.file.value, self.source_control.others)
         self.preview.overlay.lift()
+        if self.source.file.value is None:
+            self._show_text(self._nothing_chosen)
         self._show_hidden()
         if notices:
             self._show_notices(notices)
