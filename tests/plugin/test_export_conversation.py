@@ -298,7 +298,7 @@ def test_why_an_export_is_impossible_or_failed_is_told_until_it_is_mended(
     type_into(window, window.widget.form.filters.text.native, "std>1e9")
     window.settle()
     check_refused(
-        window, "No patch is left (rejected: 100 by contrast > 1e+09). Loosen the filters."
+        window, "No patch is left (rejected: 12 by contrast > 1e+09). Loosen the filters."
     )
     window.click(window.widget.form.filters.rows[0].remove_button)
     check_allowed(window)
