@@ -129,7 +129,10 @@ def test_a_source_that_is_gone_at_the_end_is_restored_and_one_that_changed_is_be
     assert json.loads(run("status", plan.out, "--json")[1])["exports"][0]["missing_files"] == [
         str(source)
     ]
-    assert "restore it, and run the same export again." in run("finalize", plan.out)[2]
+    assert (
+        "restore it, and export again, with overwrite if the set was completed without it."
+        in run("finalize", plan.out)[2]
+    )
     with aside.open("rb") as file, source.open("wb") as changed:
         changed.write(file.read() + b"more")
     *_, last = run("status", plan.out)[1].splitlines()

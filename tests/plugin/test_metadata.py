@@ -71,7 +71,7 @@ def test_what_does_not_fit_changes_nothing_and_what_fits_is_shown_and_exported(
     state_in(window, metadata(window).axes, "zyx")
     state_in(window, metadata(window).pixel_size, "1, 0.25, 0.25")
     state_in(window, metadata(window).names, '"Alexa 488, em 520"')
-    assert fold.button.text() == "Metadata: ZYX, 1, 0.25, 0.25 µm, 1 name"
+    assert fold.button.text() == "Metadata: ZYX, Z 1, Y 0.25, X 0.25 µm, 1 name"
     assert not control.section.notes.visible
     (layer,) = window.images
     assert layer.name == "Alexa 488, em 520"

@@ -28,8 +28,8 @@ _REMEDIES = {
     SMALL_REMEDY: f"{SMALL_REMEDY} (More options > Strategy > Small image)",
     "dd sources": "dd files or scenes",
     "the first source": "the first image",
+    "export again, with overwrite if the set was completed without it": "press Export again",
     "export again with overwrite": "press Export again",
-    "run the same export again": "press Export again",
     "Either every source": "Either every image",
     LABELS_REMEDY: f"draw outlines ({_ANNOTATIONS_FIELD} > Draw…), or choose another strategy",
 }

@@ -239,8 +239,8 @@ def change_when(
         ),
         (
             Path.unlink,
-            "{} is missing, but was there when the export began; restore it, and export again "
-            "with overwrite.",
+            "{} is missing, but was there when the export began; restore it, and export "
+            "again, with overwrite if the set was completed without it.",
         ),
     ],
     ids=["longer", "cut", "gone"],

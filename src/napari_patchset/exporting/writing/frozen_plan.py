@@ -120,7 +120,9 @@ class FrozenPlan(Frozen):
     @property
     def planned_files(self) -> PlannedFiles:
         """The files as they were when the plan was made."""
-        return PlannedFiles(self.plan, self.images, self.file_stats)
+        # One that is missing may be found so when the set is complete but for it, or earlier.
+        restored = "export again, with overwrite if the set was completed without it"
+        return PlannedFiles(self.plan, self.images, self.file_stats, after_restoring=restored)
 
     @property
     def changed_files(self) -> list[str]:
@@ -147,11 +149,7 @@ class FrozenPlan(Frozen):
         self, ignored: Container[int], check_cancelled: Callable[[], None]
     ) -> "Generator[Step, None, dict[int, Failure]]":
         """Find the sources that are gone, or differ in content from this plan."""
-        # Nothing is skipped any more: what is written stays right once the file is there again.
-        planned = PlannedFiles(
-            self.plan, self.images, self.file_stats, after_restoring="run the same export again"
-        )
-        describer, failures = SourceDescriber(self.plan), dict[int, Failure]()
+        planned, describer, failures = self.planned_files, SourceDescriber(self.plan), {}
         for index, ref in enumerate(self.plan.sources):
             yield from _step(index, len(self.plan.sources))
             if index in ignored:
