@@ -123,7 +123,8 @@ class ExportControl:
         """Find out whether the destination is a set that can be opened, unless one is written."""
         if self.exporting.running:
             return
-        out = self._section.destination
+        # What was exported stays on offer although its image has gone meanwhile.
+        out = self._section.destination or self._section.status.tooltip
         if out != self._found:
             self._offer("")
         if out:
@@ -185,8 +186,9 @@ class ExportControl:
         recipe, out = self._order.plan, self._order.plan.out
         if isinstance(recipe, FormState):
             self.exported[image_path(recipe.sources[recipe.shown_index])] = out
-        is_shown = out == self._section.destination and self._order.format.has_pixels
-        self._offer(out if is_shown else "")  # before Cancel loses the focus
+        is_shown = self._section.destination in ("", out)  # "" as the image has gone
+        has_pixels = self._order.format.has_pixels
+        self._offer(out if is_shown and has_pixels else "")  # before Cancel loses the focus
         self._section.status.tooltip = out
         self._on_end(f"Saved {event.path.name}{_left_out(event.failures)}")
 
