@@ -269,6 +269,8 @@ def test_numbers_with_a_decimal_comma_are_read_as_they_are_meant(
         ("0,2; 0,5", PixelSize(y=0.2, x=0.5), "Y 0.2, X 0.5 µm"),
         ("0.2,0.5", PixelSize(y=0.2, x=0.5), "Y 0.2, X 0.5 µm"),
         ("2,3,3", PixelSize(z=2, y=3, x=3), "Z 2, Y 3, X 3 µm"),
+        ("1e-05,2e-05", PixelSize(y=1e-5, x=2e-5), "Y 1e-05, X 2e-05 µm"),  # as a plan is loaded
+        ("1,5e-05", PixelSize(y=1.5e-5, x=1.5e-5), "1.5e-05 µm"),
     ):
         form.pixel_size.size.value = text
         assert form.pixel_size.value == size
@@ -733,6 +735,11 @@ def test_the_proposed_name_follows_the_image_and_a_typed_one_stays_with_its_imag
     assert [show(image) for image in images] == list(map(str, names.values()))
     export.rename(tmp_path / "c-2.patches.zarr")  # Keep both
     assert show(a) == str(names[a])
+    with export.out.changed.blocked():  # as the window does while it turns to another image
+        export.turn_to(b)
+        export.propose(str(names[b]))
+    assert export.out.tooltip.endswith(str(names[b]))
+    show(a)
     typed = type_name("mine.patches.zarr")
     export.end_in(".patches")
     assert export.destination == str(tmp_path / "mine.patches")
@@ -779,6 +786,15 @@ def test_shares_take_decimals_and_show_those_of_a_plan(qtbot: QtBot, form: Recip
     assert shown(split.val) == "21"
 
 
+def test_a_share_of_a_plan_that_is_rounded_out_of_the_limits_stays(form: RecipeForm) -> None:
+    for share, fraction, shown in (
+        (form.region.inside, 1e-5, 0.01),
+        (form.split.val, 0.99996, 99.99),
+    ):
+        share.load(fraction)
+        assert (share.value, share.fraction) == (shown, fraction)
+
+
 def test_a_class_that_is_gone_colours_no_patch_and_goes_with_its_use(form: RecipeForm) -> None:
     section = form.annotations
     section.load(("Gone",), ())
@@ -804,5 +820,8 @@ def test_uses_of_classes_stay_with_their_image(form: RecipeForm) -> None:
     assert section.region_classes == ("Cell",)
     form.turn_to(b, False)  # with other files in the set
     assert section.region_classes == ("Cell",)
-    assert section.drop_uses(b) == ("Cell",)
+    section.list.itemWidget(section.list.topLevelItem(0), 2).setCurrentIndex(0)
+    form.turn_to(a, True)
+    assert section.region_classes == ("Cell",)  # what b changed is its own
+    assert section.drop_uses(a) == ("Cell",)
     assert section.region_classes == ()

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import tifffile
 from qtpy.QtWidgets import QFileDialog
 
 from napari_patchset import ExportPlan
-from napari_patchset.plugin import reader
+from napari_patchset.plugin import reader, scene_context
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.napari_compat import camera as camera_of
 from napari_patchset.plugin.overrides import image_path, open_sequence, remember, source_ref
@@ -304,7 +305,7 @@ def test_the_path_of_a_sequence_has_a_name() -> None:
 
 
 def test_a_plane_of_many_similar_files_and_a_sequence_of_two_things_are_told(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [tmp_path / f"img_t{t}_c{c}.tif" for t in range(3) for c in range(2)]
     for file in files:
@@ -315,6 +316,9 @@ def test_a_plane_of_many_similar_files_and_a_sequence_of_two_things_are_told(
         "one image, drop them on the window with Shift held.",
     )
     assert read_scene_context(tmp_path / "other.tif", None, "").notes == ()
+    with monkeypatch.context() as patched:
+        patched.setattr(scene_context, "similar_names", Mock(side_effect=PermissionError))
+        assert read_scene_context(files[0], None, "").notes == ()  # a folder that can't be listed
     for file in files[1::2]:
         file.unlink()
     (note,) = read_scene_context(files[0], None, "").notes

@@ -98,7 +98,11 @@ def test_a_text_that_is_longer_than_its_box_scrolls_and_is_whole_in_the_tooltip(
     label.setText("word " * 200)
     window.until(lambda: box.verticalScrollBar().maximum() > 0)
     assert box.height() == height
-    assert tooltip(box.viewport()) == label.text()
+    assert tooltip(box.viewport()) == f"<qt>{label.text()}</qt>"
+    window.widget.notice.setText("Layer 'a<b>' & b\nwas removed")  # plain text
+    window.widget.notice.show()
+    assert "a&lt;b&gt;&#x27; &amp; b<br>was removed<br>word" in tooltip(box.viewport())
+    window.widget.notice.hide()
     label.setText("short")
     window.until(lambda: box.verticalScrollBar().maximum() == 0)
     tooltip(box.viewport())

@@ -83,7 +83,14 @@ def test_a_sequence_is_exported_like_one_file(named: str, files: list[str], tmp_
     ("names", "values"),
     [
         ([f"img_t{t}_c{c}.tif" for t in range(12) for c in range(2)], {"t": 12, "c": 2}),
-        ([f"{w}_{t:03}.tif" for w in range(3) for t in range(4)], {"number 1": 3, "number 2": 4}),
+        (
+            [f"{w}_{t:03}.tif" for w in range(3) for t in range(4)],
+            {"the first number": 3, "the second number": 4},
+        ),
+        (
+            [f"s{w}_s{t}.tif" for w in range(2) for t in range(3)],
+            {"the first number": 2, "the second number": 3},
+        ),
         ([f"img_{i:03}_time{10 * i}.tif" for i in range(9)], {}),  # they count the same
         ([f"img_{i}.tif" for i in range(9)], {}),
         ([f"{name}_{i}.tif" for name in "ab" for i in range(9)], {}),
@@ -95,6 +102,8 @@ def test_numbers_in_names_that_count_two_things(names: list[str], values: dict[s
     notice = numbers_notice([f"/folder 1/{name}" for name in names], "T")
     assert all(f"{name} ({n})" in notice for name, n in values.items())
     assert bool(notice) == bool(values)
+    if "the first number" in values:
+        assert "join only the files that share the first number." in notice
 
 
 def test_a_sequence_of_names_that_count_two_things_is_a_warning(tmp_path: Path) -> None:

@@ -61,10 +61,11 @@ def _check_patches(planned: PlanPreview) -> None:
     if not counts.all():
         purposes = {"train": " for training", "val": " for validation", "test": " for the test"}
         empty = verdicts.splits[int(np.argmin(counts))] if counts.any() else ""
-        reasons = {why for why, n in zip(verdicts.reasons, verdicts.n_rejected, strict=True) if n}
-        remedy = remedy_of(filter(reasons.__contains__, verdicts.reasons), len(counts) > 1)
+        reasons = [why for why, n in zip(verdicts.reasons, verdicts.n_rejected, strict=True) if n]
+        remedy = remedy_of(reasons, len(counts) > 1)
         rejected = f" (rejected: {rejections(planned)})" if reasons else ""
-        raise ExportError(f"No patch is left{purposes.get(empty, '')}{rejected}. {remedy}")
+        problem = f"No patch is left{purposes.get(empty, '')}{rejected}. {remedy}"
+        raise ExportError(problem.rstrip())
 
 
 def _check_writable(out: Path) -> None:

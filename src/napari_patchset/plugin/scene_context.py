@@ -20,7 +20,12 @@ from napari_patchset.sample import sample_path
 from napari_patchset.source import SceneId, SourceInfo, is_remote
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.opening import find_format, list_absent, list_files
-from napari_patchset.stacks.sequence import numbers_notice, similar_names, varying_numbers
+from napari_patchset.stacks.sequence import (
+    files_of_one,
+    numbers_notice,
+    similar_names,
+    varying_numbers,
+)
 
 Scenes = Sequence[SceneSummary]
 
@@ -258,12 +263,15 @@ def _similar_files(path: Path, info: SourceInfo) -> str:
     is_plane = all(n == 1 for axis, n in info.layout.sizes.items() if axis not in "CYX")
     if not is_plane or is_remote(path) or not path.is_file():
         return ""
-    names = similar_names(path)
+    try:
+        names = similar_names(path)
+    except OSError:
+        return ""  # one may enter the folder, but not list it
     if len(names) < _FEWEST_SIMILAR or len(list_files(path)) > 1:
         return ""
     values = varying_numbers(names)
     counted = f", which count {' and '.join(values)}" if values else ""
-    which = f"the files of one {min(values, key=lambda name: values[name])}" if values else "them"
+    which = files_of_one(min(values, key=lambda name: values[name])) if values else "them"
     return (
         f"1 of {len(names):,} similar files in this folder{counted}. To open {which} as one image, "
         "drop them on the window with Shift held."

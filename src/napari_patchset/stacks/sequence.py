@@ -109,20 +109,34 @@ def similar_names(path: Path) -> list[str]:
 def varying_numbers(names: Sequence[str]) -> dict[str, int]:
     """Return how many values each number in names has that counts something of its own.
 
-    By the letters before it: {"t": 12, "c": 2} of img_t0_c0.tif to img_t11_c1.tif. Empty if one of
-    the numbers tells all files apart, as others then count the same, or if the names differ in more
-    than numbers.
+    By the letters before it, {"t": 12, "c": 2} of img_t0_c0.tif to img_t11_c1.tif, or by its place,
+    "the first number", if it has none or shares them with another. Empty if one of the numbers
+    tells all files apart, as others then count the same, or if the names differ in more than
+    numbers.
     """
     if len({_NUMBER.sub("0", name) for name in names}) != 1:
         return {}
     columns = list(zip(*map(_NUMBER.findall, names), strict=True))
-    before = [re.sub(r".*[^A-Za-z]", "", text) for text in _NUMBER.split(names[0])]
+    before = [re.sub(r".*[^A-Za-z]", "", text) for text in _NUMBER.split(names[0])[:-1]]
     values = {
-        before[i] or f"number {i + 1}": len(set(column))
+        before[i] if before[i] and before.count(before[i]) == 1 else _place(i): len(set(column))
         for i, column in enumerate(columns)
         if len(set(column)) > 1
     }
     return values if len(values) > 1 and max(values.values()) < len(set(names)) else {}
+
+
+def _place(i: int) -> str:
+    return f"the {_ORDINALS[i]} number" if i < len(_ORDINALS) else f"number {i + 1}"
+
+
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+
+
+def files_of_one(name: str) -> str:
+    """Return words for files that are equal in one of `varying_numbers`."""
+    is_place = " " in name
+    return f"the files that share {name}" if is_place else f"the files of one {name}"
 
 
 def numbers_notice(files: Sequence[str], axis: SequenceAxis) -> str:
@@ -134,8 +148,7 @@ def numbers_notice(files: Sequence[str], axis: SequenceAxis) -> str:
     one = min(values, key=lambda name: values[name])
     return (
         f"The file names count {counted}, but all {len(names)} files follow each other along "
-        f"{axis}: {names[0]}, {names[1]}, ... To keep them apart, join the files of one {one} at a "
-        "time."
+        f"{axis}: {names[0]}, {names[1]}, ... To keep them apart, join only {files_of_one(one)}."
     )
 
 

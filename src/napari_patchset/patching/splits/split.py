@@ -208,7 +208,7 @@ class Split(Settings):
         remedy = "Split by block, or add sources" if is_whole_image else "Add sources"
         if self.by in ("auto", "block"):
             remedy = "Choose less overlap or smaller patches, or add scenes or files"
-        why = "what must stay together allows no closer share that was found"
+        why = "no closer share was found that keeps together what must stay together"
         for name, verb, wanted in (
             (VALIDATION, "are for validation", self.val),
             (TEST, "are for the test", self.test),

@@ -178,7 +178,11 @@ class AnnotationControl:
                 if key == self._key:
                     self._replace(key, None)
                 self._chosen[key] = None
-                used = self._section.drop_uses(key[0])
+                # Scenes of one image share the uses, which go with the last of their outlines.
+                is_last = all(
+                    other is None for (path, _), other in self._chosen.items() if path == key[0]
+                )
+                used = self._section.drop_uses(key[0]) if is_last else ()
                 now = (
                     f"{format_channels(used)} no longer limits where patches lie"
                     if used

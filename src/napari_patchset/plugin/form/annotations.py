@@ -197,7 +197,7 @@ class AnnotationsSection(Section):
         if image == self._image:
             return
         if self._image is not None:
-            self._uses_of[self._image] = self.uses
+            self._uses_of[self._image] = dict(self.uses)  # the next image changes its own
         self._image = image
         if is_alone:
             self.uses = {} if image is None else dict(self._uses_of.get(image, {}))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from magicgui.types import FileDialogMode
 from magicgui.widgets import FileEdit, Label, ProgressBar, PushButton
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction  # type: ignore[attr-defined]  # qtpy adds it while running
 from qtpy.QtWidgets import QMenu, QPushButton, QSizePolicy, QStackedWidget
 
@@ -58,6 +59,7 @@ class ExportSection(Section):
         for each in (self._idle, self._running, self._question):
             self._row.addWidget(each.native)
         self.status = Label(value="")
+        self.status.native.setTextFormat(Qt.TextFormat.PlainText)
         super().__init__([Section([self.out])], labels=False)
         self.native.layout().addWidget(self._row)
         self.native.layout().addWidget(TextBox([self.status.native], lines=2))
@@ -96,6 +98,7 @@ class ExportSection(Section):
         is_chosen = self._image in self._chosen
         self.out.value = out
         self._remember(out if is_chosen else None)
+        self._show_path()  # here too, as `changed` may be blocked
 
     def _on_out(self) -> None:
         """Take a destination for the choice of the user, and show it."""

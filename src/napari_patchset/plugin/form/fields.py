@@ -5,6 +5,7 @@ The mouse wheel scrolls the form; it changes a field only while that has the key
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from html import escape
 from typing import Any
 
 from magicgui.backends._qtpy.widgets import QBaseRangedWidget
@@ -107,7 +108,7 @@ class Percent(RangedWidget[float]):
     """A share in per cent, which remembers the exact fraction that a plan set."""
 
     def __init__(self, **options: Any) -> None:
-        self._exact = 0.0
+        self._shown = self._exact = 0.0
         super().__init__(
             widget_type=_PercentBackend, **{"value": 0, "min": 0, "step": 1, **options}
         )
@@ -115,13 +116,14 @@ class Percent(RangedWidget[float]):
     @property
     def fraction(self) -> float:
         """The share as a fraction."""
-        is_loaded = round(100 * self._exact, _DECIMALS) == self.value
+        is_loaded = self.value == self._shown
         return self._exact if is_loaded else round(self.value / 100, _DECIMALS + 2)
 
     def load(self, fraction: float) -> None:
-        """Set the share."""
+        """Set the share; it is shown within the limits, as rounding may lead out of them."""
         self._exact = fraction
-        self.value = round(100 * fraction, _DECIMALS)
+        self._shown = min(max(round(100 * fraction, _DECIMALS), self.min), self.max)
+        self.value = self._shown
 
 
 class _Title(QToolButton):
@@ -265,10 +267,12 @@ def with_points(text: str) -> str:
     """Return typed numbers with decimal points, separated by commas.
 
     Where decimals have a comma, "1,5" is one number, and a space or a semicolon separates two:
-    "1,5" and "1,5, 2" are "1.5" and "1.5,2". Where there is a point, commas separate.
+    "1,5" and "1,5, 2" are "1.5" and "1.5,2". Where there is a point, commas separate, and so they
+    do in "1e-05,1e-05", as a number has one exponent.
     """
     parts = re.split(r"\s*[,;]\s+|\s*;|\s+(?=[\d,])", text.strip())
-    if "." in text or (len(parts) == 1 and text.count(",") > 1):
+    is_list = text.count(",") > 1 or text.lower().count("e") > 1
+    if "." in text or (len(parts) == 1 and is_list):
         return text
     return ",".join(part.replace(",", ".") for part in parts)
 
@@ -338,15 +342,26 @@ class TextBox(QScrollArea):
         """Return the height of the lines."""
         return QSize(0, self.sizeHint().height())
 
+    @property
+    def rich_text(self) -> str:
+        """The texts that are not hidden, as rich text, which some of them are and others not."""
+        texts = [_rich_text(label) for label in self._labels if label.isVisibleTo(self)]
+        text = "<br>".join(filter(None, texts))
+        return f"<qt>{text}</qt>" if text else ""  # Qt takes what has no tag for plain text
+
     def viewportEvent(self, event: QEvent | None) -> bool:
         """Show in a tooltip what is not in sight."""
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
-            texts = [label.text() for label in self._labels if label.isVisibleTo(self)]
             is_longer = self._content.height() > self.height()
-            text = "<br>".join(filter(None, texts)) if is_longer else ""
-            QToolTip.showText(event.globalPos(), text, self)
+            QToolTip.showText(event.globalPos(), self.rich_text if is_longer else "", self)
             return True
         return super().viewportEvent(event)
+
+
+def _rich_text(label: QLabel) -> str:
+    if label.textFormat() != Qt.TextFormat.PlainText:
+        return label.text()
+    return escape(label.text()).replace("\n", "<br>")
 
 
 def keep_height(label: QLabel) -> None:

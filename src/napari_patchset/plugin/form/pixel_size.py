@@ -18,7 +18,10 @@ class PixelSizeSection(Section):
     """A pixel size in micrometres, empty for that of the file, and the unit of sizes."""
 
     def __init__(self) -> None:
-        self.size = LineEdit(label="Pixel size (µm)", tooltip=description(Recipe, "pixel_size"))
+        self.size = LineEdit(
+            label="Pixel size (µm)",
+            tooltip=f"{description(Recipe, 'pixel_size')} Two numbers need a space between them.",
+        )
         self.size.native.setPlaceholderText("as in the file")
         self.unit = RadioButtons(
             label="Sizes in",
