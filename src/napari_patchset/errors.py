@@ -1,6 +1,7 @@
 """Errors that a user can fix. Each message names the value, the limit and the remedy."""
 
 from collections.abc import Iterable
+from typing import Self
 
 
 class PatchsetError(Exception):
@@ -60,6 +61,20 @@ class UnknownAxesError(UnreadableFileError):
 
     Python states their axes with `axes` of `open_stack` or a source, the command with --axes.
     """
+
+
+class MissingFileError(UnreadableFileError):
+    """A file is gone that was there when a plan was made."""
+
+    path: str
+    """The file, which may be one of several of an image."""
+
+    @classmethod
+    def since(cls, path: str, began: str, remedy: str) -> Self:
+        """Return the error for a file that was there when something began."""
+        error = cls(f"{path} is missing, but was there when {began}; restore it, and {remedy}.")
+        error.path = path
+        return error
 
 
 class UnreachableError(UnreadableFileError):

@@ -11,7 +11,7 @@ from napari_patchset.channels import channel_indices, format_channels, parse_cha
 from napari_patchset.errors import ArgumentError
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.opening import list_absent, list_scenes, open_stack
-from napari_patchset.stacks.tiff.series import split_positions
+from napari_patchset.stacks.tiff.acquisition import arrange_series
 
 pytestmark = pytest.mark.realdata
 
@@ -150,7 +150,7 @@ def test_positions_of_micromanager_without_ome_xml_are_series(reported: Path) ->
         (whole,) = file.series
         assert whole.kind == "mmstack"
         data = whole.asarray()
-        series = split_positions(whole)
+        series, _ = arrange_series([whole])
         assert [(each.name, each.axes) for each in series] == [("Pos0", "TCZYX"), ("Pos1", "TCZYX")]
         for position, each in enumerate(series):
             np.testing.assert_array_equal(each.asarray(), data[position])

@@ -4,6 +4,7 @@ A subcommand's module is imported when it is run, so that `patchset --help` impo
 """
 
 import codecs
+import logging
 import os
 import sys
 import warnings
@@ -169,8 +170,16 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_ESCAPED, _escape)
 
 
+class _Remarks(logging.Handler):
+    """Reports what is logged of files that are read all the same."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        REPORT.warning(record.getMessage())
+
+
 def run() -> None:
     """Run the command line; a user's error is one line, and exit code 1."""
+    logging.getLogger("napari_patchset.stacks").handlers = [_Remarks(logging.WARNING)]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a file's name may hold what none can encode
             stream.reconfigure(errors=_ESCAPED)

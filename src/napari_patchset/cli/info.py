@@ -36,7 +36,7 @@ def info(
     """
     file, chosen = split_source(path)
     arrays, guessed = _patch_set_rows(file), list[str]()
-    rows = arrays or _folder_rows(file, guessed) or _scene_rows(file, chosen, guessed)
+    rows = arrays or _folder_rows(file, chosen, guessed) or _scene_rows(file, chosen, guessed)
     if REPORT.as_json:  # the description is one document, not events
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -93,7 +93,7 @@ def _scene_rows(file: str | Path, chosen: Any, guessed: list[str]) -> list[dict[
     return rows
 
 
-def _folder_rows(file: str | Path, guessed: list[str]) -> list[dict[str, Any]]:
+def _folder_rows(file: str | Path, chosen: Any, guessed: list[str]) -> list[dict[str, Any]]:
     """Describe the scenes of the images in a folder, those that an export takes; [] for no folder.
 
     One that can't be read is a warning, unless none can.
@@ -107,15 +107,16 @@ def _folder_rows(file: str | Path, guessed: list[str]) -> list[dict[str, Any]]:
     rows, errors = list[dict[str, Any]](), dict[str, Exception]()
     for path in dict.fromkeys(ref.path for ref in expand_sources([file])):
         try:
-            rows += [{"file": Path(path).name} | row for row in _scene_rows(path, None, guessed)]
+            rows += [{"file": Path(path).name} | row for row in _scene_rows(path, chosen, guessed)]
         except SOURCE_ERRORS as error:
             errors[Path(path).name] = error
     if not rows:
         raise next(iter(errors.values()))
+    reasons = {name: describe_os_error(each) for name, each in errors.items()}
     if REPORT.as_json:  # one document, which warnings would break
-        return rows + [{"file": name, "error": str(each)} for name, each in errors.items()]
-    for each in errors.values():
-        REPORT.warning(describe_os_error(each))
+        return rows + [{"file": name, "error": why} for name, why in reasons.items()]
+    for why in reasons.values():
+        REPORT.warning(why)
     return rows
 
 

@@ -294,7 +294,7 @@ def is_prepared(
             f"{workdir.root} holds an unfinished export of another plan; finish that "
             f"(`patchset status {shlex.quote(plan.out)}` shows how), or delete it."
         )
-    if overwrite and frozen.changed_files:
+    if overwrite and frozen.changed_files():
         return False
     return is_same and may_be_skipped(frozen.failures, max_failures)
 

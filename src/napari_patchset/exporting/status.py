@@ -6,16 +6,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from napari_patchset.errors import ExportError, PatchsetError
+from napari_patchset.errors import (
+    ExportError,
+    MissingFileError,
+    PatchsetError,
+    UnreachableError,
+)
 from napari_patchset.exporting.reading.failures import Failure
-from napari_patchset.exporting.reading.open_images import find_stat
 from napari_patchset.exporting.stages import is_complete, job_of
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.status import WorkStatus, work_status
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX
 from napari_patchset.patchset.reader import read_description
-from napari_patchset.source import is_remote
+
+_GONE = (MissingFileError, FileNotFoundError)
+_PASSING = (*_GONE, UnreachableError, PermissionError)
+"""Errors of a source that may be there again, as it was, when the set is completed."""
 
 
 def export_status(out: str | Path, of: int | None = None) -> WorkStatus:
@@ -73,9 +80,10 @@ def _of_planned(
         stage = "done"
     is_stopped = status.state == "unfinished"
     # Before, a source that has changed is skipped; the end refuses it.
-    changed = frozen.changed_files if is_stopped and stage == "finalize" else []
-    gone = tuple(path for path in changed if find_stat(path) is None and not is_remote(path))
-    has_other_content = len(gone) < len(changed)
+    is_to_finalize = is_stopped and stage == "finalize"
+    changed = frozen.changed_files(workdir.failed()) if is_to_finalize else {}
+    gone = tuple(path for path, error in changed.items() if isinstance(error, _GONE))
+    has_other_content = not all(isinstance(each, _PASSING) for each in changed.values())
     return replace(
         status,
         stage=stage,

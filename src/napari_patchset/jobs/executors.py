@@ -57,7 +57,7 @@ def open_executor(
     elif kind == "threads":
         yield None
     else:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _obey_parent)
         try:
             with _without_interrupt():
                 for _ in range(workers):
@@ -96,11 +96,13 @@ def _without_interrupt() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
-    """End this process of a pool as soon as the process that started it is gone, even by kill -9.
+def _obey_parent() -> None:
+    """Leave Ctrl-C to the process that started this one of a pool, and end once that is gone.
 
-    Otherwise it would wait for work forever: it holds the other end of its pipe, too.
+    Even by kill -9: otherwise this one would wait for work forever, as it holds the other end of
+    its pipe, too.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
         Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()

@@ -130,8 +130,9 @@ def _check_unfinished(workdir: WorkDir, plan: ExportPlan) -> None:
         raise Taken(question, other=other) from None
     except ExportError:
         raise Taken(f"An unfinished export of {name} can't be continued.") from None
-    if is_resumed and (changed := workdir.plan().changed_files):
-        raise Taken(f"{Path(changed[0]).name} has changed since the export of {name} began.")
+    if is_resumed and (changed := workdir.plan().changed_files()):
+        image = Path(next(iter(changed))).name
+        raise Taken(f"{image} has changed since the export of {name} began.")
 
 
 def _fresh_plan(state: FormState) -> ExportPlan:

@@ -194,6 +194,13 @@ def test_ome_xml_that_was_cut_short_is_not_ignored(cut: int, tmp_path: Path) -> 
         assert_whole(stack, planes(6)[None, None])
 
 
+def test_comments_in_a_description_that_is_no_ome_xml_cost_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "comments.tif"
+    tifffile.imwrite(path, planes(1), description="<!--a-->" * 100 + "x")
+    with open_stack(path) as stack:  # it would try 2 to the 100 ways
+        assert_whole(stack, planes(1)[None])
+
+
 def test_ome_xml_with_a_comment_behind_it_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.ome.tif", planes(2, 3), metadata={"axes": "TZYX"})
     with tifffile.TiffFile(path) as file:

@@ -18,6 +18,7 @@ from napari_patchset.errors import (
     SOURCE_ERRORS,
     ArgumentError,
     MissingAxisError,
+    MissingFileError,
     UnreachableError,
     UnreadableFileError,
 )
@@ -89,10 +90,7 @@ class PlannedFiles:
             if stat == planned:
                 continue
             if stat is None:
-                raise UnreadableFileError(
-                    f"{path} is missing, but was there when {self._began}; restore it, and "
-                    f"{self._after_restoring}."
-                )
+                raise MissingFileError.since(path, self._began, self._after_restoring)
             if planned is None or stat.size != planned.size:
                 raise self.changed(path)
             touched[path] = stat

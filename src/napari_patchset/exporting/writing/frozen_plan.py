@@ -12,7 +12,7 @@ from typing import Literal
 from napari_patchset._model import Frozen
 from napari_patchset.annotations.features import ClassLabel
 from napari_patchset.annotations.geojson import is_geojson
-from napari_patchset.errors import SOURCE_ERRORS, ArgumentError
+from napari_patchset.errors import SOURCE_ERRORS, ArgumentError, MissingFileError
 from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, MASK, SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.plans.region_files import read_region
@@ -124,26 +124,24 @@ class FrozenPlan(Frozen):
         restored = "export again, with overwrite if the set was completed without it"
         return PlannedFiles(self.plan, self.images, self.file_stats, after_restoring=restored)
 
-    @property
-    def changed_files(self) -> list[str]:
-        """The files that are gone, or differ in content from this plan.
+    def changed_files(self, ignored: Container[int] = ()) -> dict[str, Exception]:
+        """Return the files that are gone, or differ in content from this plan, with the errors.
 
         None is opened unless one has another size or time.
         """
+        changed: dict[str, Exception] = {}
         if all(find_stat(path) == stat for path, stat in self.file_stats.items()):
-            return []
-        planned, describer, changed = (
-            self.planned_files,
-            SourceDescriber(self.plan),
-            dict[str, None](),
-        )
+            return changed
+        planned, describer = self.planned_files, SourceDescriber(self.plan)
         for index, ref in enumerate(self.plan.sources):
-            for role in self.images:
+            for role in self.images if index not in ignored else ():
                 try:
                     self._check_image(planned, describer, index, role)
-                except SOURCE_ERRORS:
-                    changed[ref.images[role].path] = None
-        return [*changed]
+                except MissingFileError as error:
+                    changed[error.path] = error
+                except SOURCE_ERRORS as error:
+                    changed[ref.images[role].path] = error
+        return changed
 
     def find_changed(
         self, ignored: Container[int], check_cancelled: Callable[[], None]

@@ -4,6 +4,7 @@ Not from libCZI's bounding boxes and pixel types: these are wrong, or fail, in r
 do not start at 0, sparse scene ids).
 """
 
+import logging
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping
@@ -41,6 +42,8 @@ from napari_patchset.stacks.metadata import (
     absent_files,
     sample_channel,
 )
+
+logger = logging.getLogger(__name__)
 
 _ALWAYS_PRESENT = "TZ"
 """Axes that an image has even if no subblock names them, with size 1."""
@@ -268,10 +271,11 @@ class CziScenes:
         return SubblockDecoder(self._files, self.blocks, self._spans)
 
     def warn(self) -> None:
-        """Warn of absent files, and of metadata that can't be read."""
-        for problem in (absent_files(self.absent, "this CZI"), self._metadata.problem):
-            if problem:
-                warnings.warn(f"{self._path.absolute()}: {problem}.", UserWarning, stacklevel=1)
+        """Warn of absent files, and log that metadata can't be read: all pixels are there."""
+        if problem := absent_files(self.absent, "this CZI"):
+            warnings.warn(f"{self._path.absolute()}: {problem}.", UserWarning, stacklevel=1)
+        if problem := self._metadata.problem:
+            logger.warning("%s: %s.", self._path.absolute(), problem)
 
     def cache_size(self) -> int | None:
         """Return the size in a cache by the path of one file, None if there are more files."""

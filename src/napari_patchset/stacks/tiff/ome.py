@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 
 _MAX_PLANES = 2**22
 _COMPANION_SUFFIXES = (".ome", ".ome.xml")
-_OME_START = re.compile(r"\s*(<\?xml[^>]*>)?(\s|<!--.*?-->)*<(\w+:)?OME[\s>]", re.DOTALL)
+# Possessive, as comments without end would be tried in exponentially many ways.
+_OME_START = re.compile(
+    r"\s*+(?:<\?xml[^>]*>)?(?:\s|<!--(?:(?!-->).)*+-->)*+<(?:\w+:)?OME[\s>]", re.DOTALL
+)
 _NDTIFF_INDEX = "NDTiff.index"
 
 

@@ -93,7 +93,8 @@ def open_series(
                 )
                 description = replace(description, problem=problem)
             if order_problem and not plain:
-                description = replace(description, problem=order_problem)
+                problem = "; ".join(filter(None, (description.problem, order_problem)))
+                description = replace(description, problem=problem)
             yield list(_described_series(series, description)), description
     except (PatchsetError, FileNotFoundError, IsADirectoryError, PermissionError):
         raise
@@ -112,6 +113,7 @@ def _check_undescribed(file: TiffFile, description: TiffDescription) -> None:
     if not (imagej := file.imagej_metadata):
         return
     described = prod(int(imagej.get(axis, 1)) for axis in ("frames", "slices", "channels"))
+    described = max(described, int(imagej.get("images", 1)))
     n_pages, page = len(file.pages), file.pages.first
     if n_pages == 1 < described and page.is_final:  # ImageJ's own way to store a large stack
         stored = (file.filehandle.size - page.dataoffsets[0]) // page.nbytes

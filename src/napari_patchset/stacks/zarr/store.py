@@ -320,4 +320,5 @@ def node_name(node: "StorePath") -> str:
 def zarr_reason(error: Exception) -> str:
     """Return in one line why zarr failed, with local files named by their paths."""
     text = str(error).partition("\n")[0].rstrip(".").replace(FILE, "")
-    return text.replace("''", "'") or type(error).__name__  # numcodecs quotes a name twice
+    # numcodecs quotes a name twice.
+    return re.sub(r"''([^']+)''", r"'\1'", text) or type(error).__name__
