@@ -276,6 +276,29 @@ def test_what_depended_on_removed_layers_is_dropped_together_and_told(
     assert not notice.isVisible()
 
 
+def test_uses_stay_until_the_last_outlines_of_an_image_are_removed(
+    window: Window, czi: MakeCzi, outlines: Path
+) -> None:
+    window.open(czi(*(SceneSpec(id=i, rect=(900 * i, 0, 64, 64)) for i in range(2))))
+    section, notice = window.widget.form.annotations, window.widget.notice
+    for scene in range(2):
+        window.click_scene(scene)
+        drop(window, outlines)
+        window.until(lambda: is_open(window))
+        window.settle()
+    use(window, "Tumor", "only inside")
+    window.viewer.layers.remove("tumour.geojson")
+    window.settle()
+    assert notice.text().endswith("patches are exported without its classes.")
+    assert section.region_classes == ("Tumor",)
+    window.click_scene(0)
+    window.until(lambda: is_open(window))
+    window.viewer.layers.remove("tumour.geojson")
+    window.settle()
+    assert notice.text().endswith("Tumor no longer limits where patches lie.")
+    assert section.region_classes == ()
+
+
 def test_outlines_without_an_image_and_damaged_ones_are_told(
     window: Window, file: Path, outlines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
