@@ -190,7 +190,7 @@ class ChoiceRow(FilterRow):
             tooltip="Keep patches above the limit, or below it.",
         )
         limit = LineEdit(value="p10", tooltip=_LIMIT_TIP)
-        for field, width in ((self.kind, 118), (self.side, 48), (limit, 46)):
+        for field, width in ((self.kind, 116), (self.side, 54), (limit, 46)):
             field.native.setFixedWidth(width)
         self.channel.native.setMinimumWidth(60)  # or it would cover a part of the metric
         super().__init__([self.kind, self.channel, self.side, limit], limit)

@@ -14,6 +14,9 @@ from qtpy.QtWidgets import (
     QToolTip,
 )
 
+_MIN_ELIDED = 6
+"""Characters that a text has at least when it is elided."""
+
 _WIDEST = 600
 """The maximum width of a list, in pixels."""
 
@@ -34,7 +37,8 @@ class _LongChoices(QObject):
             return True
         if kind == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
             text, tip = watched.currentText(), watched.toolTip()
-            is_cut = _elided(watched, _option(watched)) != text
+            width = watched.fontMetrics().horizontalAdvance(text)
+            is_cut = width > _space(watched, _option(watched))
             texts = (text if is_cut and text not in tip else "", tip)
             QToolTip.showText(event.globalPos(), "\n".join(filter(None, texts)), watched)
             return True
@@ -59,11 +63,19 @@ def _option(box: QComboBox) -> QStyleOptionComboBox:
 
 def _elided(box: QComboBox, option: QStyleOptionComboBox) -> str:
     """Return as much of the text as there is space for."""
-    text, style, kind = option.currentText or "", box.style(), QStyle.ComplexControl.CC_ComboBox
+    text, middle = option.currentText or "", Qt.TextElideMode.ElideMiddle
+    elided = box.fontMetrics().elidedText(text, middle, _space(box, option))
+    return elided if len(elided) >= _MIN_ELIDED else text  # a cut text says more than dots
+
+
+def _space(box: QComboBox, option: QStyleOptionComboBox) -> int:
+    """Return the width that a box has for its text, in pixels."""
+    style, kind = box.style(), QStyle.ComplexControl.CC_ComboBox
     if style is None:
-        return text
-    field = style.subControlRect(kind, option, QStyle.SubControl.SC_ComboBoxEditField, box)
-    return box.fontMetrics().elidedText(text, Qt.TextElideMode.ElideMiddle, field.width() - 2)
+        return box.width()
+    return (
+        style.subControlRect(kind, option, QStyle.SubControl.SC_ComboBoxEditField, box).width() - 2
+    )
 
 
 def _widen_list(box: QComboBox) -> None:
