@@ -99,7 +99,8 @@ def move(widget: QWidget, to: QPoint, held: Qt.MouseButton = Qt.MouseButton.NoBu
 def drag(window: Window, *places: tuple[float, float]) -> None:
     """Drag the mouse from place to place over the image, in its world, with the left button.
 
-    napari gathers moves: each is waited for.
+    napari gathers moves: each is waited for, and made again where the display's own pointer came
+    between, whose event a window gets whenever it is laid out anew.
     """
     canvas, left = window.viewer.window._qt_viewer.canvas.native, Qt.MouseButton.LeftButton
     points = [place_on_screen(window, *place) for place in places]
@@ -116,9 +117,14 @@ def drag(window: Window, *places: tuple[float, float]) -> None:
 
     def reach(point: QPoint, held: Qt.MouseButton) -> None:
         seen.clear()
-        move(canvas, point, held)
         there = (point.x(), point.y())
-        window.until(lambda: bool(seen) and np.allclose(seen[-1], there, atol=1))
+
+        def is_there() -> bool:
+            if not seen or not np.allclose(seen[-1], there, atol=1):
+                move(canvas, point, held)
+            return bool(seen) and np.allclose(seen[-1], there, atol=1)
+
+        window.until(is_there)
 
     window.viewer.mouse_move_callbacks.append(note_move)
     window.viewer.mouse_drag_callbacks.append(note_drag)
