@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -117,7 +117,8 @@ def test_no_process_of_a_pool_outlives_the_command_or_reports_the_signal(
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
         for each in (process, *(children if number == signal.SIGINT else ())):
-            each.send_signal(number)  # a terminal sends Ctrl-C to all of them
+            with suppress(psutil.NoSuchProcess):  # a helper that has just ended
+                each.send_signal(number)  # a terminal sends Ctrl-C to all of them
         _, err = process.communicate(timeout=60)
         if number == signal.SIGINT:  # else Python notes its semaphores
             assert err.startswith("patchset: stopped; ")
