@@ -105,7 +105,7 @@ class PatchesWidget(Panel):
         self.preferences.run(read_output_defaults)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Give texts and the map of scenes what the fields that are used most leave."""
+        """Fit the texts and the map of scenes into the height that the main fields leave."""
         super().resizeEvent(event)
         self.texts.reserve(min(max(self.height() // _PER_LINE, _LINES[0]), _LINES[1]))
         parts = (self.source, self.source_control.extra_files.row, *self.patches.fields)

@@ -111,7 +111,7 @@ class DrawnOutlines:
         self._files.pop(layer, None)
 
     def look_for_changes(self) -> None:
-        """Tell which layers were changed by hand since they were last looked at."""
+        """Emit an edit for each layer that was changed by hand since the last call."""
         for layer, before in list(self._drawings.items()):
             if not is_being_drawn(layer) and (now := Drawing.of(layer)) != before:
                 self._drawings[layer] = now

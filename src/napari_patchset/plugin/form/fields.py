@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
+# magicgui has no public way to name the Qt box of a number.
 from magicgui.backends._qtpy.widgets import QBaseRangedWidget
 from magicgui.widgets import Container, PushButton, SpinBox, Widget
 from magicgui.widgets.bases import RangedWidget

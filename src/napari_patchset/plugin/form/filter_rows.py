@@ -34,9 +34,9 @@ _KIND_CHOICES = {kind_word(kind): kind for kind in ("std", "mean", "max", "focus
     if kind != "share"  # which measures a class, not a channel
 }
 _KINDS = choices(*_KIND_CHOICES.items())
-_PROPOSED = [
-    kind for kind in _KIND_CHOICES.values() if kind != "mask"
-]  # which needs an image of it
+_PROPOSED = [kind for kind in _KIND_CHOICES.values() if kind != "mask"]
+"""What a new filter may measure: a mask would need an image of it."""
+
 _KIND_TIP = "What is measured:\n" + "\n".join(
     f"{word} ({kind}): {FILTERS[kind].meaning}" for word, kind in _KIND_CHOICES.items()
 )
