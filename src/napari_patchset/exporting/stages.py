@@ -28,10 +28,7 @@ from napari_patchset.exporting.writing.destination import (
 from napari_patchset.exporting.writing.finalize import finalize
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
 from napari_patchset.exporting.writing.metrics import score_chunks
-from napari_patchset.exporting.writing.selection import (
-    Selection,
-    select_candidates,
-)
+from napari_patchset.exporting.writing.selection import Selection, select_candidates
 from napari_patchset.exporting.writing.shard_writer import write_shards
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_MEMORY

@@ -159,7 +159,9 @@ def _explain_empty(splits: list[str], selection: Selection) -> str:
     counts, n = list(selection.rejected.items()), len(selection.split)
     mendable = [reason for reason, _ in counts if reason != UNREADABLE]
     remedy = remedy_of(mendable, UNSPLIT not in splits)
-    if len(counts) == 1 and counts[0][1] == n and remedy == remedy_of(["a filter"], False):
-        return f"No patches left{purpose}: {counts[0][0]} rejected all {n:,}. Loosen the filter."
-    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "none"
-    return f"No patches left{purpose} of {n:,}. Rejected are {reasons}. {remedy}".rstrip()
+    if len(counts) == 1 and counts[0][1] == n:
+        text = f"No patches left{purpose}: {counts[0][0]} rejected all {n:,}."
+    else:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "none"
+        text = f"No patches left{purpose} of {n:,}. Rejected are {reasons}."
+    return f"{text} {remedy}".rstrip()
