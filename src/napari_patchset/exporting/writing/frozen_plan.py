@@ -133,41 +133,42 @@ class FrozenPlan(Frozen):
         if all(find_stat(path) == stat for path, stat in self.file_stats.items()):
             return changed
         planned, describer = self.planned_files, SourceDescriber(self.plan)
-        for index, ref in enumerate(self.plan.sources):
-            for role in self.images if index not in ignored else ():
-                try:
-                    self._check_image(planned, describer, index, role)
-                except MissingFileError as error:
-                    changed[error.path] = error
-                except SOURCE_ERRORS as error:
-                    changed[ref.images[role].path] = error
+        for index in range(len(self.plan.sources)):
+            if index not in ignored:
+                changed |= self._changes_of(index, planned, describer)
         return changed
 
     def find_changed(
         self, ignored: Container[int], check_cancelled: Callable[[], None]
     ) -> "Generator[Step, None, dict[int, Failure]]":
         """Find the sources that are gone, or differ in content from this plan."""
-        planned, describer, failures = self.planned_files, SourceDescriber(self.plan), {}
+        planned, describer = self.planned_files, SourceDescriber(self.plan)
+        failures: dict[int, Failure] = {}
         for index, ref in enumerate(self.plan.sources):
             yield from _step(index, len(self.plan.sources))
             if index in ignored:
                 continue
             check_cancelled()
-            try:
-                for role in self.images:
-                    self._check_image(planned, describer, index, role)
-            except SOURCE_ERRORS as error:
-                failures[index] = Failure.from_error(ref, error)
+            for error in self._changes_of(index, planned, describer).values():
+                failures.setdefault(index, Failure.from_error(ref, error))
         return failures
 
-    def _check_image(
-        self, planned: PlannedFiles, describer: SourceDescriber, index: int, role: str
-    ) -> None:
-        """Raise UnreadableFileError or OSError if an image is gone, or differs in content."""
-        planned.check(index, role)
-        ref = self.plan.sources[index]
-        if describer.has_changed(ref, role, self.images[role][index]):
-            raise planned.changed(ref.images[role].path)
+    def _changes_of(
+        self, index: int, planned: PlannedFiles, describer: SourceDescriber
+    ) -> dict[str, Exception]:
+        """Return the files of a source that are gone, or differ in content, with the errors."""
+        ref, changed = self.plan.sources[index], dict[str, Exception]()
+        for role in self.images:
+            path = ref.images[role].path
+            try:
+                planned.check(index, role)
+                if describer.has_changed(ref, role, self.images[role][index]):
+                    raise planned.changed(path)
+            except MissingFileError as error:
+                changed[error.path] = error
+            except SOURCE_ERRORS as error:
+                changed[path] = error
+        return changed
 
 
 def _step(done: int, total: int) -> Iterator[Step]:
