@@ -40,7 +40,9 @@ def _loaders(bench: Bench, mosaic: Mosaic, size: tuple[int, ...], what: str) -> 
         strategy=Tiled(size=size),
         depth_axis="none" if len(size) == 2 else "Z",
     )
-    with export(plan, overwrite=True) as patches, LazyPatchSet(plan, threads=1) as lazy:
+    cache = 2 * mosaic.pixel_bytes  # decoded again are tiles that do not fit, whatever reads them
+    lazy = LazyPatchSet(plan, threads=1, cache=cache)
+    with export(plan, overwrite=True) as patches, lazy:
         order = np.random.default_rng(3).permutation(len(patches["all"]))
         n = min(len(order), max(1, bench.scale.reads // 10)) // BATCH or 1
         batches = [each.tolist() for each in np.array_split(order[: n * BATCH], n)]

@@ -14,7 +14,8 @@ from time import monotonic, perf_counter, sleep, thread_time
 import dask.array as da
 import napari
 import zarr
-from qtpy.QtCore import QEvent, QEventLoop
+from qtpy.QtCore import QEvent, QEventLoop, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_patchset.patching.strategies import Tiled
@@ -64,9 +65,9 @@ def measure_preview() -> dict[str, float]:
     -------
     dict of str to float
         "map" with all of the image in view, "outlines" with as much of it as has outlines,
-        "split" as "map" with a validation split, and "patches", their number. "pan", "zoom" and
-        "slide" are what it takes to move with the preview, and with "_plain" what it takes plain
-        napari with the same image.
+        "split" as "map" with a validation split, and "patches", their number. "hover" is from the
+        mouse on a patch to its highlight in the scene. "pan", "zoom" and "slide" are what it takes
+        to move with the preview, and with "_plain" what it takes plain napari with the same image.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = make_image(Path(folder) / "large.zarr")
@@ -113,6 +114,7 @@ def _measured(viewer: napari.Viewer, widget: PatchesWidget) -> dict[str, float]:
     _draw(viewer)
     widget.form.split.val.value = 10
     times["split"] = _median(viewer, widget)
+    times["hover"] = _hover(viewer, widget)
     return times | {"patches": len(widget.preview.overlay.grid.planned.grid)}
 
 
@@ -155,6 +157,30 @@ def _median(viewer: napari.Viewer, widget: PatchesWidget) -> float:
         _change(viewer, widget, (16, 17 - i % 2))
         taken.append(perf_counter() - began)
     _change(viewer, widget, (16, 16))
+    return 1000 * median(taken)
+
+
+def _hover(viewer: napari.Viewer, widget: PatchesWidget) -> float:
+    """Move the mouse from patch to patch; return the ms until each is highlighted."""
+    canvas, overlay, taken = viewer.window._qt_viewer.canvas.native, widget.preview.overlay, []
+    viewer.scene.camera.zoom *= 40
+    _rest(viewer)
+    for i in range(_MOVES):
+        before = overlay.hovered
+        spot = QPointF(canvas.width() / 2 + 20 * i, canvas.height() / 2)
+        none, buttons = Qt.MouseButton.NoButton, Qt.MouseButton.NoButton
+        keys = Qt.KeyboardModifier.NoModifier
+        move = QMouseEvent(
+            QEvent.Type.MouseMove, spot, canvas.mapToGlobal(spot), none, buttons, keys
+        )
+        began, end = perf_counter(), monotonic() + _PATIENCE_S
+        QApplication.sendEvent(canvas, move)
+        while overlay.hovered in (None, before):
+            if monotonic() > end:
+                raise TimeoutError(f"no patch is highlighted within {_PATIENCE_S} s")
+            QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
+        taken.append(perf_counter() - began)
+        _rest(viewer)
     return 1000 * median(taken)
 
 

@@ -60,7 +60,7 @@ class PatchSequence(ABC):
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[np.integer]) -> NDArray[Any]:
         if isinstance(index, slice):
             return self._stacked(range(*index.indices(len(self))))
-        if isinstance(index, Sequence) or np.ndim(index):
+        if not isinstance(index, int) and (isinstance(index, Sequence) or np.ndim(index)):
             return self._stacked([self._checked(i) for i in _as_indices(index)])
         return self._read(self._checked(index))
 

@@ -111,6 +111,7 @@ class SplitSearch:
         tests : int array
             The source of each patch that is for the test already, and not in the grid.
         """
+        shares = self.shares[self.folds : -1 if len(tests) else None]
         if isinstance(grouping, Blocks):
             zone = grouping.zones(grid)
             patches = np.bincount(zone, minlength=len(grouping.corners[0]))
@@ -122,12 +123,13 @@ class SplitSearch:
             of_source, of_group = grouping.sites.index, grouping.site
         else:
             numbers = {name: i for i, name in enumerate(dict.fromkeys(grouping))}
+            if len(numbers) < self.folds + len(shares):  # before a million patches are looked at
+                return None
             of_source = np.array([numbers[name] for name in grouping])
             of_group = np.arange(len(numbers))
             zone = of_source[grid.source_index].astype(np.int32)
             zones = Zones.of_whole_groups(np.bincount(zone, minlength=len(numbers)))
             ranks = np.array([hash_name(self.seed, *name) for name in numbers], np.uint64)
-        shares = self.shares[self.folds : -1 if len(tests) else None]
         has_enough = np.count_nonzero(zones.patches) >= self.folds + len(shares)
         if not isinstance(grouping, Blocks) and not has_enough:
             return None
