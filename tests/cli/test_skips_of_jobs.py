@@ -10,6 +10,8 @@ import pytest
 import tifffile
 
 from napari_patchset import PatchSet, verify
+from napari_patchset.exporting.writing import frozen_plan
+from napari_patchset.exporting.writing.job_array import format_jobs
 from support.pixels import encode
 
 pytestmark = pytest.mark.usefixtures("small_shards")
@@ -85,9 +87,11 @@ def test_finalize_says_which_jobs_have_work_left(run: Run, files: list[Path]) ->
     assert code == 1
     assert "as 1 of the sources can't be read" in err
     assert "skipped: " in err
-    assert f"`patchset status {OUT} --of N`" in err
     (line,) = [each for each in run("status", OUT, "--of", 2)[1].splitlines() if "to write" in each]
-    for job in line.partition("jobs ")[2].split(","):
+    jobs = line.partition("jobs ")[2].split(",")
+    named = f"job {jobs[0]}" if len(jobs) == 1 else f"the jobs {','.join(jobs)}"
+    assert f"Run `write` for {named} of 2, which" in err
+    for job in jobs:
         assert run("write", OUT, "--job", job, "--of", 2)[0] == 0
     run("finalize", OUT)
     assert len(PatchSet(OUT)["all"]) == 3 * N_EACH
@@ -102,7 +106,7 @@ def test_no_patch_is_left_of_a_source_that_changes_before_finalize(
     for _ in range(2):
         code, _, err = run("finalize", OUT)
         assert code == 1
-        assert "Run `write` for every job" in err
+        assert "Run `write` for job 0 of 1, which does only what is missing" in err
         assert not Path(OUT).exists()
     run("write", OUT, "--job", 0, "--of", 1)
     run("finalize", OUT)
@@ -117,6 +121,30 @@ def test_what_is_missing_is_named_by_the_step_that_comes_first(run: Run, files: 
         code, _, err = run(*words)
         assert code == 1
         assert "64 of 64 candidates are not scored yet. Run `score` for every job" in err
+
+
+def test_finalize_names_the_missing_jobs_by_number(
+    run: Run, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen_plan, "_FEWEST_SCORED_AT_ONCE", 1)
+    plan(run, files, "--filter", "max>0", "--val", "0.5", "--split-by", "file")
+    for step in ("score", "write"):
+        for job in (1, 2):
+            assert run(step, OUT, "--job", job, "--of", 7)[0] == 0
+            _, _, err = run("finalize", OUT)
+        numbers = err.partition(f"Run `{step}` for the jobs ")[2].partition(" of 7, ")[0]
+        listed = run("status", OUT, "--of", 7)[1].partition(f"to {step}: jobs ")[2].splitlines()
+        assert numbers == listed[0]
+        left = json.loads(run("status", OUT, "--of", 7, "--json")[1])["exports"][0]["missing_jobs"]
+        assert not {1, 2} & set(left[step])
+        for job in left[step]:
+            assert run(step, OUT, "--job", job, "--of", 7)[0] == 0
+    assert run("finalize", OUT)[0] == 0
+
+
+def test_jobs_are_listed_as_sbatch_takes_them() -> None:
+    listed = {(): "", (3,): "3", (3, 4): "3,4", (0, 1, 2, 5, 7, 8, 9, 10): "0-2,5,7-10"}
+    assert {jobs: format_jobs(jobs) for jobs in listed} == listed
 
 
 @pytest.mark.parametrize("step", ["score", "write", "finalize"])
@@ -134,3 +162,33 @@ def test_a_stopped_job_says_that_the_same_command_resumes(
     code, _, err = run(*words)
     assert code == 130
     assert "stopped; the finished part is in a.partial; run the same command again" in err
+
+
+@pytest.mark.parametrize("command", ["plan", "export"])
+@pytest.mark.parametrize("moment", ["make_plan", "freeze_plan"])
+def test_a_stop_while_it_is_planned_says_that_nothing_is_written(
+    run: Run, files: list[Path], command: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    module = "cli.parameters" if moment == "make_plan" else "exporting.stages"
+    monkeypatch.setattr(f"napari_patchset.{module}.{moment}", stopped)
+    code, _, err = run(command, *files, "--patch-size", "16", "--out", OUT)
+    assert (code, err) == (
+        130,
+        "patchset: stopped; nothing is written yet; run the same command again.\n",
+    )
+    assert not Path("a.partial").exists()
+
+
+def test_a_stop_after_the_set_is_complete_does_not_say_that_nothing_is_written(
+    run: Run, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_patchset.cli.export.write_geojson", stopped)
+    words = ("--patch-size", "16", "--out", OUT, "--geojson", "places")
+    assert run("export", *files, *words)[::2] == (130, "patchset: interrupted\n")
+    assert len(PatchSet(OUT)["all"]) == 4 * N_EACH

@@ -1,6 +1,8 @@
 """`status` tells what is missing; `clean` removes unfinished exports, and nothing else."""
 
+import errno
 import json
+import os
 import re
 import shlex
 import shutil
@@ -18,7 +20,7 @@ from napari_patchset.errors import ExportError
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.status import export_status
 from napari_patchset.exporting.writing import frozen_plan
-from napari_patchset.exporting.writing.workdir import WorkDir
+from napari_patchset.exporting.writing.workdir import Scores, WorkDir
 from napari_patchset.jobs.folder import REPLACED
 from napari_patchset.jobs.lock import LOCK
 from napari_patchset.jobs.status import find_unfinished
@@ -90,7 +92,7 @@ def test_the_scoring_of_small_patches_is_shared_by_all_jobs(run: Any, tmp_path: 
         *lines, _ = run("plan", *words, "--out", "b.patches.zarr", "--dry-run")[1].splitlines()
         assert lines[-1].endswith("jobs that all have a shard to write, 4 to measure")
         assert run("plan", *words, "--out", "b.patches.zarr")[0] == 0
-        assert "to score: jobs 0,1,2,3\n" in run("status", "b.patches.zarr", "--of", 4)[1]
+        assert "to score: jobs 0-3\n" in run("status", "b.patches.zarr", "--of", 4)[1]
         for job in range(4):
             before = export_status("b.patches.zarr").scored
             run("score", "b.patches.zarr", "--job", job, "--of", 4)
@@ -232,6 +234,74 @@ def test_why_it_ended_is_told_until_it_goes_on(run: Any, plan: ExportPlan) -> No
     assert f"ended by: {raised.value}\nto remove it: patchset clean " in out
     export(plan).close()  # as no shard is written, another plan takes its place
     assert export_status(plan.out).error == ""
+
+
+def test_what_ended_a_job_is_told_until_that_job_is_done(
+    run: Any, plan: ExportPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_export(plan)
+    words = {step: (step, plan.out, "--of", 3, "--job") for step in ("score", "write")}
+    for step, owner, method in (("score", Scores, "write"), ("write", WorkDir, "write_shard")):
+        with monkeypatch.context() as patched:
+
+            def fail(*_: object) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "shard")
+
+            patched.setattr(owner, method, fail)
+            for job in (0, 2):
+                assert run(*words[step], job)[0] == 1
+        assert run(*words[step], 1)[0] == 0  # it takes nothing away from the others
+        _, out, _ = run("status", plan.out)
+        (line,) = [each for each in out.splitlines() if "ended by" in each]
+        assert line.startswith(f"{step}, jobs 0,2 of 3, ended by: ")
+        assert "the disk is full; what is written stays" in line
+        assert "to go on: " in out
+        (state,) = json.loads(run("status", plan.out, "--json")[1])["exports"]
+        assert list(state["job_errors"]) == [f"{step} 0 of 3", f"{step} 2 of 3"]
+        assert run(*words[step], 0)[0] == 0
+        assert list(export_status(plan.out).job_errors) == [f"{step} 2 of 3"]
+        assert run(*words[step][:3], 1, "--job", 0)[0] == 0  # one job does what is left
+        assert export_status(plan.out).job_errors == {}
+    WorkDir.for_set(plan.out).delete()
+    assert not WorkDir.for_set(plan.out).root.exists()
+
+
+def test_a_job_that_begins_takes_away_what_ended_finalize(run: Any, plan: ExportPlan) -> None:
+    plan_export(plan)
+    score_job(plan.out, 0, 1)
+    write_job(plan.out, 0, 2)
+    assert run("finalize", plan.out)[0] == 1
+    assert "not written yet" in export_status(plan.out).error
+    write_job(plan.out, 1, 2)
+    assert export_status(plan.out).error == ""
+    finalize_export(plan.out)
+
+
+def test_a_link_to_unfinished_work_is_not_followed_and_what_it_leads_to_is_named(
+    run: Any, plan: ExportPlan, tmp_path: Path
+) -> None:
+    plan_export(plan)
+    root = WorkDir.for_set(plan.out).root
+    target = tmp_path / "scratch" / root.name
+    target.parent.mkdir()
+    root.rename(target)
+    links = tmp_path / "links"
+    links.mkdir()
+    try:
+        for link in (links / "mine", links / "b.partial"):
+            link.symlink_to(target)
+    except OSError:
+        pytest.skip("this user may make no links")
+    for name in ("mine", "b.partial", "b.patches.zarr"):
+        code, _, err = run("clean", links / name, "--yes")
+        assert code == 1
+        assert f"is a symbolic link to {target}; name " in err
+    code, out, err = run("clean", links, "--yes")
+    assert f"b.partial is left: it is a symbolic link to {target}" in err
+    assert "no unfinished export" in out
+    assert (target / WorkDir.PLAN).exists()
+    assert "1 unfinished folder removed" in run("clean", target, "--yes")[1]
+    assert all(link.is_symlink() for link in links.iterdir())
 
 
 def test_a_set_that_was_being_replaced_gets_its_name_back(plan: ExportPlan) -> None:

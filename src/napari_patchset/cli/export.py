@@ -97,7 +97,7 @@ def export(
             overwrite=overwrite,
             max_failures=max_failures_from(strict, max_failures),
         )
-        with resumable(WorkDir.for_set(chosen.out).root):
+        with resumable(WorkDir.for_set(chosen.out), chosen.out):
             show_events(until_interrupted(events), geojson, overwrite)
 
 
@@ -159,13 +159,15 @@ def plan(
     if dry_run:
         show_estimate(chosen, overwrite, workers=1)
         return
-    n = plan_export(
-        chosen,
-        overwrite=overwrite,
-        max_failures=max_failures_from(strict, max_failures),
-        progress=show_progress,
-    )
-    frozen = WorkDir.for_set(chosen.out).plan()
+    workdir = WorkDir.for_set(chosen.out)
+    with resumable(workdir, chosen.out):
+        n = plan_export(
+            chosen,
+            overwrite=overwrite,
+            max_failures=max_failures_from(strict, max_failures),
+            progress=show_progress,
+        )
+    frozen = workdir.plan()
     REPORT.skipped(frozen.failures)
     REPORT.summary(
         f"{n} candidates for {chosen.out}",
@@ -210,7 +212,7 @@ def _run_job(
         return
     progress = partial(REPORT.progress, stage)
     memory_bytes = memory_from(memory)
-    with resumable(WorkDir.for_set(name).root):
+    with resumable(WorkDir.for_set(name), name):
         failures = run(name, job, of, threads=threads, memory=memory_bytes, progress=progress)
     REPORT.skipped(failures)
     REPORT.summary("", path=name, job=job, of=of)
@@ -225,7 +227,7 @@ def finalize(name: Name, overwrite: Overwrite = False) -> None:
         return
     progress = partial(REPORT.progress, "finalize")
     try:
-        with resumable(WorkDir.for_set(name).root):
+        with resumable(WorkDir.for_set(name), name):
             failures = finalize_export(name, overwrite=overwrite, progress=progress)
     except ExportError as error:
         told = getattr(error, "failures", {}).values()

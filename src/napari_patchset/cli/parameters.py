@@ -17,6 +17,7 @@ import typer
 
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING, flag, option
+from napari_patchset.cli.signals import resumable
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.command_line import make_plan
 from napari_patchset.exporting.plans.options import OPTIONS, format_bytes, parse_bytes
@@ -170,7 +171,10 @@ def plan_from(
             raise typer.BadParameter("name a file, or a plan with --plan", param_hint="FILES")
         if not out:
             raise typer.BadParameter("name what to write", param_hint="--out")
-    return make_plan(named, out, plan=plan, progress=partial(REPORT.progress, "list"), **options)
+    with resumable():
+        return make_plan(
+            named, out, plan=plan, progress=partial(REPORT.progress, "list"), **options
+        )
 
 
 def read_list(path: str) -> list[str]:

@@ -13,7 +13,10 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from napari_patchset.jobs.folder import JobFolder
 
 _Event = TypeVar("_Event")
 
@@ -82,13 +85,26 @@ def until_interrupted(events: Generator[_Event, None, None]) -> Iterator[_Event]
 
 
 @contextmanager
-def resumable(folder: Path) -> Iterator[None]:
-    """Add to the message of a stop that the same command resumes from a folder."""
+def resumable(
+    folder: "JobFolder[Any] | None" = None, out: str | Path | None = None
+) -> Iterator[None]:
+    """Add to the message of a stop what remains, and what the same command does.
+
+    Parameters
+    ----------
+    folder : JobFolder or None
+        Where the work is; None as long as that is not known.
+    out : str, Path or None
+        What the work makes.
+    """
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        if folder.exists():
+        if folder is not None and folder.is_planned:
             interrupt.args = (
-                f"stopped; the finished part is in {folder}; run the same command again to resume.",
+                f"stopped; the finished part is in {folder.root}; run the same command again to "
+                "resume.",
             )
+        elif out is None or not os.path.lexists(out):  # else it may just have been completed
+            interrupt.args = ("stopped; nothing is written yet; run the same command again.",)
         raise

@@ -1,6 +1,7 @@
 """`patchset status` and `clean`: unfinished work, how to go on with it or to remove it."""
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,9 @@ import typer
 
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING, flag, option
+from napari_patchset.errors import ExportError
 from napari_patchset.exporting.status import export_status, find_workdir, unfinished_status
+from napari_patchset.exporting.writing.job_array import format_jobs
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import JobFolder, size_text
 from napari_patchset.jobs.status import WorkStatus, find_unfinished
@@ -83,6 +86,8 @@ def _find(path: Path) -> list[JobFolder[Any]]:
 
     Raise FileNotFoundError if there is neither, ExportError if it can't be removed.
     """
+    if path.is_symlink() and (target := path.resolve()).name.endswith(PARTIAL_SUFFIX):
+        raise ExportError(f"{path} is a symbolic link to {target}; name that folder.")
     suffixes = (*SUFFIXES, SUFFIX, PARTIAL_SUFFIX)
     if path.name and (path.name.endswith(suffixes) or not path.is_dir()):
         image = path.with_name(path.name.removesuffix(PARTIAL_SUFFIX))
@@ -122,7 +127,8 @@ def _lines(found: WorkStatus) -> list[str]:
     lines += [f"skipped: {each}" for each in found.skipped]
     for step, jobs in found.missing_jobs.items():
         if jobs:
-            lines.append(f"to {step}: jobs {','.join(map(str, jobs))}")
+            lines.append(f"to {step}: jobs {format_jobs(jobs)}")
+    lines += _job_errors(found)
     if found.error:
         lines.append(f"ended by: {found.error}")
         lines.append(f"to remove it: {shlex.join(['patchset', 'clean', found.folder])}")
@@ -131,3 +137,14 @@ def _lines(found: WorkStatus) -> list[str]:
         restored = ", once what is missing is restored" if found.missing_files else ""
         lines.append(f"to go on{restored}: {found.next}")
     return lines
+
+
+def _job_errors(found: WorkStatus) -> Iterator[str]:
+    """Yield which jobs were ended by an error, those of the same one together."""
+    jobs = dict[tuple[str, str, str], list[int]]()
+    for name, error in found.job_errors.items():
+        step, job, _, of = name.split()
+        jobs.setdefault((step, of, error), []).append(int(job))
+    for (step, of, error), numbers in jobs.items():
+        what = "job" if len(numbers) == 1 else "jobs"
+        yield f"{step}, {what} {format_jobs(numbers)} of {of}, ended by: {error}"

@@ -91,7 +91,7 @@ def stitch(
             memory=memory_from(memory),
             overwrite=overwrite,
         )
-        with resumable(StitchFolder.for_image(out).root):
+        with resumable(StitchFolder.for_image(out), out):
             _show(until_interrupted(events), name)
 
 

@@ -155,6 +155,7 @@ class _Export:
     def run(self, is_resumed: bool, overwrite: bool, metrics: Metrics | None) -> Iterator[Progress]:
         yield self._progress("plan", 0, self._frozen.n_candidates)
         workdir = self._workdir
+        workdir.jobs.forget_errors()
         if is_resumed:
             checks = self._frozen.find_changed(workdir.failed(), workdir.check_cancelled)
             if failures := (yield from _events(checks, partial(self._event, "open"))):

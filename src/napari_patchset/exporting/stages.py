@@ -15,7 +15,7 @@ from typing import Literal, Self
 import numpy as np
 
 from napari_patchset.annotations.geojson import is_geojson
-from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
+from napari_patchset.errors import DestinationExistsError, ExportError
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.class_images import read_annotations
 from napari_patchset.exporting.reading.failures import Failure, SourcesFailed, may_be_skipped
@@ -27,6 +27,7 @@ from napari_patchset.exporting.writing.destination import (
 )
 from napari_patchset.exporting.writing.finalize import finalize
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
+from napari_patchset.exporting.writing.job_array import share
 from napari_patchset.exporting.writing.metrics import score_chunks
 from napari_patchset.exporting.writing.selection import Selection, select_candidates
 from napari_patchset.exporting.writing.shard_writer import write_shards
@@ -132,9 +133,9 @@ def score_job(
     """
     if is_complete(out):
         return ()
-    workdir, _ = _planned(out)
-    with workdir.locked(shared=True):
-        first, last = _share(workdir.plan().n_score_chunks, job, of)
+    workdir, frozen = _planned(out)
+    first, last = share(frozen, "score", job, of)
+    with workdir.locked(shared=True), workdir.noting_job("score", job, of):
         root = str(workdir.root)
         score_chunks(root, first, last, threads=threads, memory=memory, progress=progress)
         return tuple(workdir.failed().values())
@@ -161,10 +162,10 @@ def write_job(
     """
     if is_complete(out):
         return ()
-    workdir, _ = _planned(out)
-    with workdir.locked(shared=True):
-        root, frozen = str(workdir.root), workdir.plan()
-        first, last = _share(frozen.n_candidates, job, of)
+    workdir, frozen = _planned(out)
+    first, last = share(frozen, "write", job, of)
+    with workdir.locked(shared=True), workdir.noting_job("write", job, of):
+        root = str(workdir.root)
         while True:
             select(workdir, frozen)
             try:
@@ -205,7 +206,7 @@ def finalize_export(
         except SourcesFailed as failed:
             workdir.record(failed)
             select(workdir, frozen)  # without them, so that none of their patches is in the set
-            remedy = f"; they are skipped. {frozen.do_rest('write')}"
+            remedy = f"; they are skipped. {workdir.do_rest()}"
             raise SourcesFailed(failed.failures, remedy) from failed
         workdir.remove()
     return failures
@@ -226,17 +227,6 @@ def is_complete(out: str | Path) -> bool:
     """Return whether a set is complete, and nothing of its export is left."""
     is_set = read_attributes(Path(out)) is not None
     return is_set and not WorkDir.for_set(out).root.exists()
-
-
-def job_of(unit: int, n: int, of: int) -> int:
-    """Return which of the jobs has one of `n` units of work."""
-    return (unit * of + of - 1) // n
-
-
-def _share(n: int, job: int, of: int) -> tuple[int, int]:
-    if not 0 <= job < of:
-        raise ArgumentError(f"There is no job {job} of {of}; jobs are counted from 0.")
-    return n * job // of, n * (job + 1) // of
 
 
 def prepare(

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,11 @@ from napari_patchset.errors import (
     UnreachableError,
 )
 from napari_patchset.exporting.reading.failures import Failure
-from napari_patchset.exporting.stages import is_complete, job_of
+from napari_patchset.exporting.stages import is_complete
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
+from napari_patchset.exporting.writing.job_array import JobStep, jobs_of, planned_shards
 from napari_patchset.exporting.writing.workdir import WorkDir
+from napari_patchset.jobs.folder import read_error
 from napari_patchset.jobs.status import WorkStatus, work_status
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX
 from napari_patchset.patchset.reader import read_description
@@ -71,9 +73,11 @@ def unfinished_status(workdir: WorkDir) -> WorkStatus:
 def _of_planned(
     status: WorkStatus, workdir: WorkDir, frozen: FrozenPlan, of: int | None
 ) -> WorkStatus:
-    chunks = [i for i in range(frozen.n_score_chunks) if not workdir.scores.has(i)]
+    chunks = workdir.scores.missing(frozen)
     scored = frozen.n_candidates - sum(len(frozen.score_chunk(i)) for i in chunks)
     patches, written, shards, missing = _written(workdir, frozen, bool(chunks))
+    units: dict[JobStep, Sequence[int]] = {"score": chunks}
+    units["write"] = planned_shards(frozen) if missing is None else missing
     is_scored = frozen.n_score_chunks and chunks
     stage = "score" if is_scored else "write" if missing is None or missing else "finalize"
     if workdir.is_in_place:
@@ -96,7 +100,8 @@ def _of_planned(
         shards=shards,
         missing_shards=shards if missing is None else len(missing),
         skipped=tuple(map(str, (*frozen.failures, *workdir.failed().values()))),
-        missing_jobs={} if of is None else _missing_jobs(frozen, chunks, missing, of),
+        missing_jobs={} if of is None else _missing_jobs(frozen, units, of),
+        job_errors=_job_errors(workdir, frozen, units),
     )
 
 
@@ -137,12 +142,18 @@ def _written(
 
 
 def _missing_jobs(
-    frozen: FrozenPlan, chunks: Sequence[int], missing: Sequence[int] | None, of: int
+    frozen: FrozenPlan, units: Mapping[JobStep, Sequence[int]], of: int
 ) -> dict[str, list[int]]:
     """Return the jobs that have chunks to score, or shards to write."""
-    score = {job_of(chunk, frozen.n_score_chunks, of) for chunk in chunks}
-    if missing is None:
-        arrays = frozen.arrays[:1]
-        missing = [i for a in arrays for i in range(0, frozen.n_candidates, a.patches_per_shard)]
-    write = {job_of(candidate, frozen.n_candidates, of) for candidate in missing}
-    return {"score": sorted(score), "write": sorted(write)}
+    return {step: jobs_of(frozen, step, missing, of) for step, missing in units.items()}
+
+
+def _job_errors(
+    workdir: WorkDir, frozen: FrozenPlan, units: Mapping[JobStep, Sequence[int]]
+) -> dict[str, str]:
+    """Return what ended each job that has work left, if an error did."""
+    return {
+        f"{step} {job} of {of}": read_error(path)
+        for (step, of, job), path in workdir.jobs.errors().items()
+        if job in jobs_of(frozen, step, units[step], of)
+    }

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from napari_patchset._model import Frozen
 from napari_patchset.credentials import hide_credentials
-from napari_patchset.errors import NO_MEMORY, ExportError, PatchsetError
+from napari_patchset.errors import NO_MEMORY, ExportError, PatchsetError, describe_os_error
 from napari_patchset.jobs.lock import LOCK, locked
 from napari_patchset.jobs.own_files import OwnFiles, is_litter
 from napari_patchset.patchset.files import DRAFT_PATTERN, sync_folder, write_file
@@ -85,6 +85,14 @@ def check_space(root: Path, needed: int, what: str, remedy: str) -> None:
         raise ExportError(
             f"{what} needs {needs}, but {folder} has {has} free; make room, or {remedy}."
         )
+
+
+def read_error(path: Path) -> str:
+    """Read the message of an error that was noted, "" if there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return ""
 
 
 class Stopped(Exception):
@@ -200,6 +208,11 @@ class JobFolder(ABC, Generic[Plan]):
             raise ExportError(
                 f"{parent} is a file, so that no folder can be made in it; choose another name."
             )
+        if self.root.is_symlink():
+            raise ExportError(
+                f"{self.root} is a symbolic link to {self.root.resolve()}; name what it leads to, "
+                "or remove the link."
+            )
         if not self.is_own:
             raise ExportError(
                 f"{self.root} exists and is not an unfinished {self.KIND} of patchset; "
@@ -217,25 +230,34 @@ class JobFolder(ABC, Generic[Plan]):
         with _explain_lack(self.root), locked(self.root, self.KIND, shared=shared):
             yield
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether there is a plan, by which the work is resumed."""
+        return self._plan.exists()
+
     @contextmanager
-    def noting_error(self) -> Iterator[None]:
-        """Keep the message of an error that ends the work, for those who ask how far it is."""
+    def noting_error(self, job_error: Path | None = None) -> Iterator[None]:
+        """Keep the message of an error that ends the work, for those who ask how far it is.
+
+        That of a job is in a file of its own, as others may run at once.
+        """
         self._error.unlink(missing_ok=True)
+        path = job_error or self._error
+        path.unlink(missing_ok=True)
         try:
-            yield
+            with _explain_lack(self.root):
+                yield
         except (PatchsetError, OSError) as error:
-            if self._plan.exists():
+            if self.is_planned:
                 with suppress(OSError):  # the disk may be full, and the first error matters
-                    write_file(self._error, [hide_credentials(str(error)).encode()])
+                    text = hide_credentials(describe_os_error(error))
+                    write_file(path, [text.encode(errors="surrogateescape")])
             raise
 
     @property
     def last_error(self) -> str:
         """The message of the error that ended the work last, "" if none did."""
-        try:
-            return self._error.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return ""
+        return read_error(self._error)
 
     def request_stop(self) -> None:
         """Request every job, in any process or machine, to stop."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_patchset.jobs.folder import JobFolder
-from napari_patchset.jobs.lock import is_locked
+from napari_patchset.jobs.lock import LOCK, is_locked
 
 State = Literal["complete", "running", "unfinished"]
 
@@ -51,6 +51,8 @@ class WorkStatus:
         Files of sources that must be there again before `next` works.
     missing_jobs : dict of str to list of int
         With --of: the jobs of `score` and `write` that have work left.
+    job_errors : dict of str to str
+        By job that has work left, such as "write 3 of 16": the error that ended it.
     """
 
     kind: str
@@ -71,6 +73,7 @@ class WorkStatus:
     skipped: tuple[str, ...]
     missing_files: tuple[str, ...]
     missing_jobs: dict[str, list[int]]
+    job_errors: dict[str, str]
 
 
 def work_status(folder: JobFolder[Any], result: Path) -> WorkStatus:
@@ -99,6 +102,7 @@ def work_status(folder: JobFolder[Any], result: Path) -> WorkStatus:
         skipped=(),
         missing_files=(),
         missing_jobs={},
+        job_errors={},
     )
 
 
@@ -134,6 +138,8 @@ def find_unfinished(
 
 
 def _is_removable(folder: JobFolder[Any], warn: Callable[[str], object] | None) -> bool:
+    if folder.root.is_symlink() and (folder.root / LOCK).exists() and warn is not None:
+        warn(f"{folder.root} is left: it is a symbolic link to {folder.root.resolve()}")
     if not folder.is_own:
         return False
     if (other := folder.FILES.find_other(folder.root)) is not None:

@@ -96,7 +96,7 @@ class WrittenArray(NamedTuple):
             why = f", as {n_skipped} of the sources can't be read" if n_skipped else ""
             raise ExportError(
                 f"{workdir.root}: {len(missing)} of the {layout.n_shards} shards of {layout.name} "
-                f"are not written yet{why}. {workdir.plan().do_rest('write')}"
+                f"are not written yet{why}. {workdir.do_rest()}"
             )
         return cls(
             layout, array.candidates, checksums, tuple(map(ChannelStatistics.from_sums, sums))

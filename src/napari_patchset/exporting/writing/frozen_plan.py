@@ -6,8 +6,6 @@ layout of the arrays, so that every job writes the same shards.
 
 import warnings
 from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Literal
 
 from napari_patchset._model import Frozen
 from napari_patchset.annotations.features import ClassLabel
@@ -103,14 +101,6 @@ class FrozenPlan(Frozen):
     def n_useful_jobs(self) -> int:
         """The largest number of jobs that all have a shard to write."""
         return max((array.n_shards for array in self.arrays), default=1)
-
-    def do_rest(self, step: Literal["score", "write"]) -> str:
-        """Return a sentence on how to do what is missing of a step."""
-        return (
-            f"Run `{step}` for every job, which does only what is missing; `patchset status "
-            f"{Path(self.plan.out).name} --of N` lists the jobs that have work left. Or run the "
-            "same export again."
-        )
 
     @property
     def sources(self) -> tuple[SourceInfo, ...]:

@@ -7,6 +7,7 @@ failed/I.json        why source I can't be read
 selection.parquet    the verdict on every candidate
 set/                 the patch set as it grows
 shards/ARRAY/I.json  done marker of shard I of an array
+jobs/                how many jobs there are, and what ended them
 
 Lock, stop and the rest are those of a `JobFolder`. `stages.prepare` resumes the same plan; scores
 and shards that are done are not made again.
@@ -17,6 +18,7 @@ import os
 import re
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +36,8 @@ from napari_patchset.exporting.reading.failures import (
 )
 from napari_patchset.exporting.reading.open_images import OpenImages
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
+from napari_patchset.exporting.writing.job_array import FILES as JOB_FILES
+from napari_patchset.exporting.writing.job_array import JobRecords, JobStep, do_rest, planned_shards
 from napari_patchset.exporting.writing.selection import ArraySelection, Selection, Shard
 from napari_patchset.jobs.folder import REPLACED, JobFolder, files_of_jobs
 from napari_patchset.patching.grid import Draws, PatchGrid
@@ -53,6 +57,9 @@ from napari_patchset.patchset.statistics import ChannelSums, channel_sums
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.patchset.writers.base import SetFormat
 from napari_patchset.patchset.writers.zarr import checksums
+
+JOBS = "jobs"
+"""Folder of what is known of jobs."""
 
 
 class DoneMarker(Frozen):
@@ -106,14 +113,18 @@ class Scores:
             if len(known) == len(columns) and not any(np.isnan(v).any() for v in known.values()):
                 self.write(chunk, known)
 
+    def missing(self, frozen: FrozenPlan) -> list[int]:
+        """Return the chunks that are not scored yet."""
+        return [chunk for chunk in range(frozen.n_score_chunks) if not self.has(chunk)]
+
     def check_complete(self, frozen: FrozenPlan) -> None:
         """Raise ExportError if a chunk is not scored yet."""
-        missing = [chunk for chunk in range(frozen.n_score_chunks) if not self.has(chunk)]
-        if missing:
+        if missing := self.missing(frozen):
             n = sum(len(frozen.score_chunk(chunk)) for chunk in missing)
+            of = JobRecords(self._folder.parent / JOBS).number("score")
             raise ExportError(
                 f"{self._folder.parent}: {n:,} of {frozen.n_candidates:,} candidates are not "
-                f"scored yet. {frozen.do_rest('score')}"
+                f"scored yet. {do_rest(frozen, 'score', missing, of)}"
             )
 
     def read(self, frozen: FrozenPlan) -> dict[str, NDArray[np.float64]]:
@@ -151,14 +162,15 @@ class WorkDir(JobFolder[FrozenPlan]):
     FILES = files_of_jobs(
         "an unfinished export",
         r"lock|plan[.]json|(candidates|selection)[.]parquet"  # earlier versions locked `lock`
-        r"|scores/[0-9]+[.]parquet|failed/[0-9]+[.]json"
+        rf"|scores/[0-9]+[.]parquet|failed/[0-9]+[.]json|{JOBS}/({JOB_FILES})"
         rf"|shards/{ARRAY_PATTERN}/[0-9]+[.]json|(set|{REPLACED})/({_SET_FILES})",
-        rf"set|scores|failed|shards|{SET_FOLDERS}",
+        rf"set|scores|failed|shards|{JOBS}|{SET_FOLDERS}",
     )
 
     def __init__(self, root: Path, token: str | None = None) -> None:
         super().__init__(root, token)
         self.scores = Scores(root / "scores")
+        self.jobs = JobRecords(root / JOBS)
         self._failed = root / "failed"
         self._candidates = root / "candidates.parquet"
         self._selection = root / "selection.parquet"
@@ -316,10 +328,10 @@ class WorkDir(JobFolder[FrozenPlan]):
     def selection(self) -> Selection:
         """Read the selection; raise ExportError if nothing was written yet."""
         if not self.has_selection:
-            self.scores.check_complete(self.plan())
-            raise ExportError(
-                f"{self.root}: nothing is written yet. {self.plan().do_rest('write')}"
-            )
+            frozen = self.plan()
+            self.scores.check_complete(frozen)
+            rest = do_rest(frozen, "write", planned_shards(frozen), self.jobs.number("write"))
+            raise ExportError(f"{self.root}: nothing is written yet. {rest}")
         columns, metadata = read_columns(self._selection)
         shared = json.loads(metadata[b"verdicts"])
         split, reason = columns.pop("split"), columns.pop("reason")
@@ -359,6 +371,18 @@ class WorkDir(JobFolder[FrozenPlan]):
     def has_shards(self) -> bool:
         """Whether any shard is written: without one, nothing is lost if another plan begins."""
         return any((self.root / "shards").rglob("*.json"))
+
+    def noting_job(self, step: JobStep, job: int, of: int) -> AbstractContextManager[None]:
+        """Note how many jobs there are, and keep the error that ends this one."""
+        self.jobs.note_number(step, of)
+        return self.noting_error(self.jobs.error_path(step, job, of))
+
+    def do_rest(self) -> str:
+        """Return a sentence on how to write the shards that are missing."""
+        frozen = self.plan()
+        shards = (s for array in self.selection().arrays(frozen.arrays) for s in array.shards)
+        units = [int(s.candidates[0]) for s in shards if self.done_marker(s) is None]
+        return do_rest(frozen, "write", units, self.jobs.number("write"))
 
     def missing_shards(self, array: ArraySelection) -> list[Shard]:
         """Return the shards that are not written yet, and delete their outdated done markers."""
