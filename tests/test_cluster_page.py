@@ -1,10 +1,11 @@
 """The scripts of docs/cluster.md: run with a stand-in for the scheduler, or at least read."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from support.documents import REPOSITORY, blocks, run_command
 
 pytestmark = pytest.mark.slow
 
+Run = Callable[..., tuple[int, str, str]]
 PAGE = REPOSITORY / "docs" / "cluster.md"
 
 SBATCH = """#!/bin/bash
@@ -84,6 +86,32 @@ def test_every_command_is_one(path: Path, n: int) -> None:
     parent = typer.Context(group)
     for name, *arguments in found:
         group.get_command(parent, name).make_context(name, arguments, parent=parent).close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
+@pytest.mark.parametrize("options", [["--filter", "max>0"], []], ids=["filter", "no filter"])
+def test_nextflow_starts_as_many_jobs_as_have_work_of_each_step(
+    run: Run, czi: MakeCzi, options: list[str]
+) -> None:
+    module = (WORKFLOWS / "nextflow" / "patchset" / "main.nf").read_text("utf-8")
+    words = (czi(SceneSpec(rect=(0, 0, 512, 512))), "--patch-size", "8", *options)
+    _, out, _ = run("plan", *words, "--out", "a.patches.zarr", "--json")
+    Path("plan.json").write_text(out)
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["score_jobs"] == (4 if options else 0)
+    shell = "\n".join(re.findall(r"^ +([A-Z_]+=\\\$\(sed .*)", module, re.MULTILINE))
+    shell = shell.replace("\\$", "$").replace("\\\\", "\\")
+    names = re.findall(r"env\('(\w+)'\)", module)
+    echo = " ".join(f"${name}" for name in names)
+    found = subprocess.run(
+        ["bash", "-c", f"{shell}\necho {echo}"], capture_output=True, text=True, check=True
+    ).stdout
+    assert list(map(int, found.split())) == [summary["score_jobs"], summary["jobs"]]
+    closure = re.search(r"planned.flatMap \{ meta, out, (\w+), (\w+) ->\n(.*?)\n +\}", module, re.S)
+    assert closure is not None
+    to_score, to_write, body = closure.groups()
+    assert f"of = Math.max(1, Math.min(jobs, {to_score} as int))" in body
+    assert f"writers = Math.min(jobs, {to_write} as int)" in body
 
 
 def test_snakemake_has_no_output_that_it_would_delete_with_the_set() -> None:

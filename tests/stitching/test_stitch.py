@@ -6,7 +6,9 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -483,6 +485,47 @@ def test_what_was_stopped_is_resumed_to_the_same_bytes(stop_after: int, tmp_path
     result = stitch(made.path, predicted, out, blend="average")
     assert digests(result.path) == digests(reference.path)
     assert not out.with_name("o.ome.zarr.partial").exists()
+
+
+def as_npy(images: NDArray[Any], path: Path) -> Path:
+    np.save(path.with_suffix(".npy"), images)
+    return path.with_suffix(".npy")
+
+
+def as_zarr(images: NDArray[Any], path: Path) -> Path:
+    zarr.create_array(path, data=images, chunks=(8, *images.shape[1:]), overwrite=True)
+    return path
+
+
+def as_tiffs(images: NDArray[Any], path: Path) -> Path:
+    path.mkdir(exist_ok=True)
+    for i, image in enumerate(images):
+        tifffile.imwrite(path / f"{i}.tif", image, photometric="minisblack")
+    return path
+
+
+@pytest.mark.parametrize("save", [as_npy, as_zarr, as_tiffs])
+def test_a_stitching_resumes_with_predictions_of_another_date_but_not_of_other_bytes(
+    save: Callable[[NDArray[Any], Path], Path], tmp_path: Path
+) -> None:
+    made = export_scenes(tmp_path)
+    images = made["all"][:].astype(np.float32)
+    path = save(images, tmp_path / "p")
+    reference = stitch(made.path, path, tmp_path / "r.ome.zarr")
+    out = tmp_path / "o.ome.zarr"
+    with closing(iter_stitch(made.path, path, out, workers=1)) as events:
+        begun = [next(events).done for _ in range(4)]
+    for each in (path, *path.rglob("*")):
+        os.utime(each, (10**9, 10**9))
+    with closing(iter_stitch(made.path, path, out)) as events:
+        assert next(events).done >= begun[-1] > 0
+    save(images + 1, tmp_path / "p")
+    for each in (path, *path.rglob("*")):
+        os.utime(each, (10**9, 10**9))
+    with pytest.raises(DestinationExistsError, match="unfinished stitching of another plan"):
+        stitch(made.path, path, out)
+    save(images, tmp_path / "p")
+    assert digests(stitch(made.path, path, out).path) == digests(reference.path)
 
 
 def test_nothing_is_replaced_that_was_not_stitched(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def _check(choice: Choice) -> Generator[tuple[str, ...], None, str]:
     plan = check_stitching(choice.patch_set, choice.by_split, choice.out, choice.options)
     folder = StitchFolder.for_image(Path(choice.out))
     folder.check_free(overwrite=False)
-    if (begun := folder.find_plan()) != plan:
+    if not (begun := folder.has_plan(plan)):
         folder.check_not_begun()
     images = list(images_of(manifest.sources, plan.channels, plan.dtype, plan.factor))
     count = "1 image" if len(images) == 1 else f"{len(images)} images"

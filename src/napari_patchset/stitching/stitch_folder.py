@@ -26,6 +26,7 @@ from napari_patchset.jobs.own_files import OwnFiles
 from napari_patchset.patchset.files import read_json, write_file
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX
 from napari_patchset.patchset.sharding import CodecName
+from napari_patchset.stacks.fingerprint import file_key, folder_key
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.full_resolution import FullSize, Interpolation
 from napari_patchset.stitching.ome_zarr import LABELS
@@ -44,13 +45,13 @@ class PredictionFile(Frozen):
     """Predictions of a split, and what they were when the plan was made."""
 
     path: str
-    modified_ns: int
-    """Time of the last change of the file, or of the folder."""
+    key: str
+    """The fingerprint of the file, or of the folder: a copy, or a new date, changes nothing."""
 
     @classmethod
     def at(cls, path: Path) -> Self:
         """Describe what is at a path."""
-        return cls(path=str(path), modified_ns=path.stat().st_mtime_ns)
+        return cls(path=str(path), key=folder_key(path) if path.is_dir() else file_key(path))
 
 
 class StitchPlan(Frozen):

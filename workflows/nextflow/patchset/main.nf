@@ -13,8 +13,8 @@ process PATCHSET_PLAN {
     tuple val(meta), path(images, stageAs: 'images/*'), val(out)
 
     output:
-    tuple val(meta), val(out), env('JOBS'), emit: planned
-    path 'versions.yml'                   , emit: versions
+    tuple val(meta), val(out), env('SCORE_JOBS'), env('JOBS'), emit: planned
+    path 'versions.yml'                                      , emit: versions
 
     when:
     task.ext.when == null || task.ext.when
@@ -24,6 +24,7 @@ process PATCHSET_PLAN {
     """
     find -L images -maxdepth 1 -mindepth 1 -exec realpath {} \\; | sort > images.txt
     patchset plan --files-from images.txt --out '${out}' ${args} --json > plan.json
+    SCORE_JOBS=\$(sed -n 's/.*"event": "summary".*"score_jobs": \\([0-9]*\\).*/\\1/p' plan.json)
     JOBS=\$(sed -n 's/.*"event": "summary".*"jobs": \\([0-9]*\\).*/\\1/p' plan.json)
 
     cat <<-END_VERSIONS > versions.yml
@@ -34,6 +35,7 @@ process PATCHSET_PLAN {
 
     stub:
     """
+    SCORE_JOBS=3
     JOBS=2
 
     cat <<-END_VERSIONS > versions.yml
@@ -50,10 +52,10 @@ process PATCHSET_SCORE {
     container 'ghcr.io/napari-patchset/patchset:0.2.0'
 
     input:
-    tuple val(meta), val(out), val(job), val(of)
+    tuple val(meta), val(out), val(job), val(of), val(writers)
 
     output:
-    tuple val(meta), val(out), val(of), emit: scored
+    tuple val(meta), val(out), val(of), val(writers), emit: scored
 
     when:
     task.ext.when == null || task.ext.when
@@ -133,18 +135,19 @@ workflow PATCHSET {
     main:
     PATCHSET_PLAN(images)
     PATCHSET_SCORE(
-        PATCHSET_PLAN.out.planned.flatMap { meta, out, useful ->
-            def of = Math.min(jobs, useful as int)
-            (0..<of).collect { job -> [meta, out, job, of] }
+        PATCHSET_PLAN.out.planned.flatMap { meta, out, to_score, to_write ->
+            def of = Math.max(1, Math.min(jobs, to_score as int)) // one without filters, to go on
+            def writers = Math.min(jobs, to_write as int)
+            (0..<of).collect { job -> [meta, out, job, of, writers] }
         }
     )
     PATCHSET_WRITE(
         PATCHSET_SCORE.out.scored
-            .map { meta, out, of -> [groupKey([meta, out, of], of), of] }
+            .map { meta, out, of, writers -> [groupKey([meta, out, writers], of), of] }
             .groupTuple()
             .flatMap { key, _ofs ->
-                def (meta, out, of) = key.getGroupTarget()
-                (0..<of).collect { job -> [meta, out, job, of] }
+                def (meta, out, writers) = key.getGroupTarget()
+                (0..<writers).collect { job -> [meta, out, job, writers] }
             }
     )
     PATCHSET_FINALIZE(
