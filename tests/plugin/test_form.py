@@ -163,6 +163,19 @@ def test_a_channel_that_was_unticked_stays_so_whatever_was_shown_between(form: R
     assert form.recipe(None).channels == (1,)
 
 
+def test_a_channel_that_is_left_out_of_another_image_too_is_named(form: RecipeForm) -> None:
+    form.turn_to(Path("first.czi"), is_alone=True)
+    form.channels.boxes[0].value = False
+    assert form.notices == []
+    form.turn_to(Path("second.czi"), is_alone=True)
+    show(form)
+    assert form.notices == ["Left out, as in the image before: DAPI"]
+    form.channels.boxes[0].value = True
+    assert form.notices == []
+    form.channels.boxes[0].value = False
+    assert form.notices == []
+
+
 def test_filters_are_chosen_or_typed(qtbot: QtBot, form: RecipeForm) -> None:
     filters = form.filters
     filters.add.native.click()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from vispy.visuals.shaders.program import ModularProgram
@@ -240,6 +241,21 @@ def test_the_panel_says_why_there_are_more_patches_than_are_seen_and_volumes_are
     window.viewer.dims.ndisplay = 2
     window.settle()
     np.testing.assert_array_equal(window.grid.data, flat)
+
+
+def test_lines_are_as_wide_along_y_as_along_x_where_pixels_are_not_square(
+    window: Window, tmp_path: Path
+) -> None:
+    path = tmp_path / "flat.ome.tif"
+    pixels = np.arange(128 * 512, dtype=np.uint16).reshape(128, 512)
+    unit = {"PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
+    tifffile.imwrite(path, pixels, metadata={"PhysicalSizeX": 0.5, "PhysicalSizeY": 2.0, **unit})
+    window.open(path)
+    assert window.images[0].scale.tolist() == [2, 0.5]
+    assert window.grid.scale.tolist() == [0.5, 0.5]
+    ends = window.grid.scale * np.stack([window.grid.data[:, 0], window.grid.data.sum(axis=1)])
+    assert ends.min(axis=(0, 1)).tolist() == [-1, -0.25]
+    assert ends.max(axis=(0, 1)).tolist() == [255, 255.75]
 
 
 def test_next_rejected_goes_from_one_to_the_next_over_all_planes(

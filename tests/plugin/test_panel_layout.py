@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from qtpy.QtCore import QEvent, QPoint, Qt
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QEvent, QPoint, Qt, QTimer
 from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QToolTip, QWidget
 
@@ -28,6 +29,25 @@ def places(window: Window) -> list[int]:
     parts = (size, overlap, widget.preview.pick_button, save_to, row)
     below = [part.mapTo(widget, QPoint(0, 0)).y() for part in parts]
     return [*below[:2], *(widget.height() - y for y in below[2:])]
+
+
+def test_the_fields_keep_their_place_from_one_file_of_several_scenes_to_the_next(
+    window: Window, czi: MakeCzi, qtbot: QtBot
+) -> None:
+    rects = (0, 0, 128, 96), (400, 0, 128, 96)
+    paths = [
+        czi(*(SceneSpec(id=i, rect=rect) for i, rect in enumerate(rects)), name=name)
+        for name in ("one.czi", "other.czi")
+    ]
+    window.open(paths[0])
+    before, seen = places(window), set[tuple[int, ...]]()
+    timer = QTimer(window.widget)
+    timer.timeout.connect(lambda: seen.add(tuple(places(window))))
+    timer.start(1)
+    window.open(paths[1])
+    window.click(window.widget.form.more.button)  # the panel has a scroll bar now
+    timer.stop()
+    assert seen == {tuple(before)}
 
 
 def type_length(window: Window, field: QWidget, text: str) -> None:
@@ -105,10 +125,17 @@ def test_a_text_that_is_longer_than_its_box_scrolls_and_is_whole_in_the_tooltip(
     window: Window,
 ) -> None:
     box, label = window.widget.texts, window.widget.summary
-    height = box.height()
+    height, before = box.height(), window.widget.preview.pick_button
+    assert box.focusPolicy() == Qt.FocusPolicy.NoFocus
     label.setText("word " * 200)
     window.until(lambda: box.verticalScrollBar().maximum() > 0)
     assert box.height() == height
+    before.setEnabled(True)
+    before.setFocus()
+    window.qtbot.keyClick(before, Qt.Key.Key_Backtab, Qt.KeyboardModifier.ShiftModifier)
+    assert box.window().focusWidget() is box
+    window.qtbot.keyClick(box, Qt.Key.Key_Down)
+    assert box.verticalScrollBar().value() > 0
     assert tooltip(box.viewport()) == f"<qt>{label.text()}</qt>"
     window.widget.notice.setText("Layer 'a<b>' & b\nwas removed")  # plain text
     window.widget.notice.show()

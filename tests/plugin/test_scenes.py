@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, QSize, Qt
 from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QApplication, QToolTip
 
@@ -77,6 +77,7 @@ def test_a_scene_is_picked_by_keyboard_and_what_layers_look_like_stays(
 def picker(qtbot: QtBot) -> Iterator[ScenePicker]:
     """A picker without a viewer."""
     picker = ScenePicker()
+    picker.take(QSize(354, 300))
     qtbot.addWidget(picker)
     yield picker
     picker.loading.release()
@@ -163,7 +164,7 @@ def test_no_column_of_the_map_is_cut_without_a_bar_to_reach_it(
         SceneSummary(i, "A1", rect, "CYX", (1, 60, 60), "uint8") for i, rect in enumerate(rects)
     ]
     picker.map.set_scenes(summaries, 0)
-    picker.resize(354, 300)
+    picker.take(QSize(356, 300))
     picker.show()
     area = picker._area
     reach = area.horizontalScrollBar().maximum(), area.verticalScrollBar().maximum()

@@ -215,6 +215,15 @@ def test_a_frame_lies_within_its_box() -> None:
     assert white.min(axis=0).tolist() == [10.0, 20.0]  # within a dark line of a pixel
 
 
+def test_a_frame_is_as_wide_along_y_as_along_x_where_pixels_are_not_square() -> None:
+    box = np.array([[10.0, 20.0], [50.0, 80.0]])
+    mesh = highlight_mesh(np.empty((0, 2, 2)), [(box, 2)], np.array([0.25, 1]), 0.4)
+    (top, left), (bottom, right) = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    dark = mesh.vertices[:16].reshape(4, 4, 2)
+    assert np.ptp(dark[0], axis=0).tolist() == [4 * 0.25, right - left]
+    assert np.ptp(dark[2], axis=0).tolist() == [bottom - top - 2 * 4 * 0.25, 4]
+
+
 def test_a_small_box_has_a_frame_that_can_be_seen() -> None:
     box = np.array([[10.0, 20.0], [11.0, 21.0]])
     mesh = highlight_mesh(np.empty((0, 2, 2)), [(box, 2)], 1, 0.4)

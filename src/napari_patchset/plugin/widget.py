@@ -401,7 +401,7 @@ class PatchesWidget(Panel):
     def _summarize(self, planned: PlanPreview) -> str:
         names = ", ".join(self.form.channels.hidden_names)
         hidden = f"<br>Goes into the set, though hidden here: {escape(names)}" if names else ""
-        notices = [f"<br>{escape(each)}" for each in self.form.filters.notices]
+        notices = [f"<br>{escape(each)}" for each in self.form.notices]
         return summarize(planned) + hidden + "".join(notices)
 
     def _show_hidden(self) -> None:

@@ -211,13 +211,13 @@ class LineSegments(NamedTuple):
     category: NDArray[np.uint8]
 
 
-def outline_segments(patches: PlanePatches, inset: float = 0) -> LineSegments:
+def outline_segments(patches: PlanePatches, inset: float | NDArray[np.float64] = 0) -> LineSegments:
     """Return the outlines of patches.
 
     Patches of one category on a complete grid share their lines, so a million of them take a few
-    thousand. Otherwise each has its own, `inset` pixels inside of its border so that neighbours
-    do not hide each other. One that is rejected has a diagonal. Those that are kept come last,
-    above the others: at a place where one is kept in one depth and rejected in another, the
+    thousand. Otherwise each has its own, `inset` pixels (along YX) inside of its border so that
+    neighbours do not hide each other. One that is rejected has a diagonal. Those that are kept come
+    last, above the others: at a place where one is kept in one depth and rejected in another, the
     diagonal is seen in the outline of the one that is kept.
     """
     if patches.is_uniform:
@@ -328,7 +328,10 @@ class Mesh(NamedTuple):
 
 
 def highlight_mesh(
-    shaded: NDArray[np.float64], frames: Sequence[tuple[Box, float]], pixel: float, shade: float
+    shaded: NDArray[np.float64],
+    frames: Sequence[tuple[Box, float]],
+    pixel: float | NDArray[np.float64],
+    shade: float,
 ) -> Mesh:
     """Return shaded overlaps below framed boxes.
 
@@ -338,8 +341,8 @@ def highlight_mesh(
         The start and the stop of each overlap.
     frames : sequence of tuple of Box and float
         The boxes, and the width of the line of each on the screen.
-    pixel : float
-        Pixels of the image per pixel of the screen.
+    pixel : float or float64 array, (2,)
+        Pixels of the image per pixel of the screen, along YX.
     shade : float
         Opacity of the overlaps.
     """
@@ -360,15 +363,20 @@ def highlight_mesh(
     return Mesh(vertices, faces, np.repeat(np.array(colors, np.float32).reshape(-1, 4), 4, axis=0))
 
 
-def _sides(low: Box, high: Box, inset: float, thickness: float) -> list[Box]:
+def _sides(
+    low: Box,
+    high: Box,
+    inset: float | NDArray[np.float64],
+    thickness: float | NDArray[np.float64],
+) -> list[Box]:
     """Return the four sides of a frame that lies within a box."""
-    (top, left), (bottom, right) = low + inset, high - inset
-    thick = min(thickness, (bottom - top) / 2, (right - left) / 2)
+    (top, left), (bottom, right) = low, high = low + inset, high - inset
+    high_side, wide_side = np.minimum(thickness, (high - low) / 2)
     sides = (
-        ((top, left), (top + thick, right)),
-        ((bottom - thick, left), (bottom, right)),
-        ((top + thick, left), (bottom - thick, left + thick)),
-        ((top + thick, right - thick), (bottom - thick, right)),
+        ((top, left), (top + high_side, right)),
+        ((bottom - high_side, left), (bottom, right)),
+        ((top + high_side, left), (bottom - high_side, left + wide_side)),
+        ((top + high_side, right - wide_side), (bottom - high_side, right)),
     )
     return [np.array(side) for side in sides]
 

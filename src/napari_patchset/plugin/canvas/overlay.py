@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from napari_patchset.plugin.canvas.overlay_layers import NO_MESH, OverlayLayers, Space
+from napari_patchset.plugin.canvas.overlay_layers import NO_MESH, OverlayLayers, Space, along_yx
 from napari_patchset.plugin.canvas.plane_grid import PlaneGrid
 from napari_patchset.plugin.layers.viewer_images import plane_space, view_of
 from napari_patchset.plugin.napari_compat import camera, canvas_resized
@@ -85,7 +85,7 @@ class _Drawing(NamedTuple):
     Attributes
     ----------
     pixel : float
-        Pixels of the image per pixel of the screen.
+        Pixels of the image per pixel of the screen, along X.
     view : Box
         The part in view.
     outlined : Box or None
@@ -279,9 +279,9 @@ class GridOverlay:
     def _draw_outlines(
         self, seen: PlanePatches, pixel: float, space: Space, colors: tuple[str, ...]
     ) -> None:
-        is_small = min(seen.size) < _SMALL * pixel
+        is_small = (np.array(seen.size) < along_yx(_SMALL * pixel, space)).any()
         width = (_THIN if is_small else _THICK) * pixel
-        lines = outline_segments(seen, width / 2 + pixel)
+        lines = outline_segments(seen, along_yx(width / 2 + pixel, space))
         rgba = _rgba(colors)[lines.category]
         self._layers.draw_lines(lines.data, rgba, width, pixel, space)
 
@@ -297,9 +297,8 @@ class GridOverlay:
             lines = hull_segments(patches)
         elif self._raster is not None:
             lines = self._raster.outline()
-        width = _THICK * pixel
         rgba = _rgba(planned.drawn.colors)[[0] * len(lines)]
-        self._layers.draw_lines(lines, rgba, width, pixel, space)
+        self._layers.draw_lines(lines, rgba, _THICK * pixel, pixel, space)
         if self._raster is not None and has_map:
             self._layers.draw_map(self._raster, space)
         else:
@@ -325,7 +324,8 @@ class GridOverlay:
         box = boxes.get(row) if row is not None else None
         shaded = np.empty((0, 2, 2)) if box is None else patches.overlaps(box)
         shade = _SHADE if row == self.hovered else _EXAMPLE_SHADE
-        mesh = highlight_mesh(shaded, frames, pixel, shade) if frames else NO_MESH
+        pixels = along_yx(pixel, plane_space(grid.image))
+        mesh = highlight_mesh(shaded, frames, pixels, shade) if frames else NO_MESH
         self._layers.draw_highlight(mesh, plane_space(grid.image))
 
     def _choose_example(self, grid: PlaneGrid, view: Box) -> int | None:

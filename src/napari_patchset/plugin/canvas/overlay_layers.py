@@ -80,9 +80,10 @@ class OverlayLayers:
         colors : float64 array, (n, 4)
             RGBA.
         width, pixel : float
-            The width of a line, and of a pixel of the screen, in pixels of the image.
+            The width of a line, and of a pixel of the screen, in pixels of the image along X.
         """
         n_axes = lines.shape[2]
+        lines, space = _in_square_pixels(lines, space)
         if n_axes == 2 and len(lines):
             around = halo(lines, pixel)
             lines = np.concatenate([around, lines])
@@ -232,6 +233,24 @@ class OverlayLayers:
 def _mark(name: str) -> dict[str, Any]:
     """Return the metadata that mark a layer as drawn by the plugin."""
     return {METADATA_KEY: {OVERLAY: name}}
+
+
+def along_yx(length: float, space: Space) -> NDArray[np.float64]:
+    """Return a length in pixels along X as pixels along Y and X, which may have other sizes."""
+    y, x = space["scale"][-2:]
+    return np.array([length * x / y, length])
+
+
+def _in_square_pixels(
+    lines: NDArray[np.float64], space: Space
+) -> tuple[NDArray[np.float64], Space]:
+    """Return lines in pixels that are as high as wide, so that lines of one width look the same."""
+    scale = np.array(space["scale"])
+    if scale[-2] == scale[-1]:
+        return lines, space
+    stretch = np.ones_like(scale)
+    stretch[-2] = scale[-2] / scale[-1]
+    return lines * stretch, {**space, "scale": scale / stretch}
 
 
 def _cells_to_pixels(raster: PatchRaster, space: Space) -> NDArray[np.float64]:

@@ -34,6 +34,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_patchset.plugin.form.long_choices import show_long_choices
+from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.worker import single_shot_timer
 
 MAX_INT = 2**31 - 1
@@ -304,7 +305,8 @@ def without_buttons(box: SpinBox) -> None:
 class TextBox(QScrollArea):
     """Texts below each other in a box of constant height, so that nothing moves as they change.
 
-    Longer texts scroll, and the tooltip has all of them.
+    Longer texts scroll, also with the arrow keys once Tab has come to them, and the tooltip has all
+    of them.
     """
 
     def __init__(self, labels: Sequence[QLabel], lines: int) -> None:
@@ -323,9 +325,15 @@ class TextBox(QScrollArea):
         self.setWidget(self._content)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._stop_at(0, 0)
+        if (bar := self.verticalScrollBar()) is not None:
+            bar.rangeChanged.connect(self._stop_at)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def _stop_at(self, _: int, most: int) -> None:
+        """Have Tab stop here while there is something to scroll to."""
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus if most else Qt.FocusPolicy.NoFocus)
 
     def reserve(self, lines: int) -> None:
         """Take the height of another number of lines."""
@@ -342,6 +350,16 @@ class TextBox(QScrollArea):
     def minimumSizeHint(self) -> QSize:
         """Return the height of the lines."""
         return QSize(0, self.sizeHint().height())
+
+    def focusInEvent(self, event: QFocusEvent | None) -> None:
+        """Frame the texts while the keyboard scrolls them."""
+        super().focusInEvent(event)
+        self.setStyleSheet(f"TextBox {{ border: 1px solid {theme_colors().accent.name()} }}")
+
+    def focusOutEvent(self, event: QFocusEvent | None) -> None:
+        """Take the frame away."""
+        super().focusOutEvent(event)
+        self.setStyleSheet("")
 
     @property
     def rich_text(self) -> str:

@@ -46,6 +46,13 @@ _LIMIT_TIP = (
 )
 _ANY = "any"
 
+_COMPACT = """
+QComboBox { padding: 3px 2px 3px 6px }
+QComboBox::drop-down { width: 16px }
+QComboBox::down-arrow { width: 10px; height: 10px }
+"""
+"""With napari's own style, arrows and margins leave a channel three letters."""
+
 
 class ChannelNames:
     """The channels of the image, and those of them that go into the patches.
@@ -190,7 +197,9 @@ class ChoiceRow(FilterRow):
             tooltip="Keep patches above the limit, or below it.",
         )
         limit = LineEdit(value="p10", tooltip=_LIMIT_TIP)
-        for field, width in ((self.kind, 116), (self.side, 54), (limit, 46)):
+        for box in (self.kind, self.channel, self.side):
+            box.native.setStyleSheet(_COMPACT)
+        for field, width in ((self.kind, 102), (self.side, 36), (limit, 46)):
             field.native.setFixedWidth(width)
         self.channel.native.setMinimumWidth(60)  # or it would cover a part of the metric
         super().__init__([self.kind, self.channel, self.side, limit], limit)

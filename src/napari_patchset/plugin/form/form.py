@@ -174,7 +174,13 @@ class RecipeForm:
         """Take what belongs to the classes of an image, and none of what belongs to others."""
         self.strategy.turn_to(image, is_alone)
         self.annotations.turn_to(image, is_alone)
+        self.channels.turn_to_other_image()
         self.reset_inside()
+
+    @property
+    def notices(self) -> list[str]:
+        """What of the form means something else in this image than in the one before."""
+        return [*self.channels.notices, *self.filters.notices]
 
     def reset_inside(self) -> None:
         """Have patches lie wholly inside of what comes next, if they lie inside of nothing now."""

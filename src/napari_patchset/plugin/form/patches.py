@@ -212,6 +212,8 @@ class ChannelsSection(Section):
         self._loaded: tuple[list[str], Sequence[ChannelId] | None] = [], None
         """The channels of a loaded plan, in its order, and those of the image it was for."""
         self._hidden: set[int] = set()
+        self._is_carried = False
+        """Whether the ticks are those of another image."""
         self.visible_ones = small_button(
             "Visible ones", "Tick the channels that are visible in the viewer, and no others."
         )
@@ -229,6 +231,16 @@ class ChannelsSection(Section):
         with self.changed.blocked():
             self.clear()
             self.extend([*self.boxes, *([self.visible_ones] if len(channels) > 1 else [])])
+
+    def turn_to_other_image(self) -> None:
+        """Keep the ticks for another image, and say so where they leave channels out."""
+        self._is_carried = True
+
+    @property
+    def notices(self) -> list[str]:
+        """Which channels of this image are left out only since they were in the one before."""
+        names = ", ".join(self.unticked)
+        return [f"Left out, as in the image before: {names}"] if names and self._is_carried else []
 
     @property
     def offered(self) -> list[str]:
@@ -298,6 +310,7 @@ class ChannelsSection(Section):
                 ticked.update(channel_indices(names, [channel]))
         for i, box in enumerate(self.boxes):
             box.value = i in ticked
+        self._is_carried = False
 
     @property
     def summary(self) -> str:
@@ -310,6 +323,7 @@ class ChannelsSection(Section):
             box.value = i not in self._hidden
 
     def _remember(self) -> None:
+        self._is_carried = False
         ticked, all_names = set(self.names), {box.text for box in self.boxes}
         self._unticked = (self._unticked | all_names) - ticked
 

@@ -66,10 +66,15 @@ class Panel(QWidget):
         super().resizeEvent(event)
         self._body.resize(self.size())
 
-    def room_left_by(self, widgets: Iterable[QWidget]) -> int:
-        """Return the height of a further widget that can be seen with others, unscrolled."""
+    def room_left_by(self, widgets: Iterable[QWidget]) -> QSize:
+        """Return the size of a further widget that can be seen with others, unscrolled.
+
+        It has space beside a scroll bar, whether there is one or not.
+        """
         used = [each.sizeHint().height() + SPACING for each in widgets]
-        return self.height() - self._foot.sizeHint().height() - sum(used) - 2 * _MARGIN
+        height = self.height() - self._foot.sizeHint().height() - sum(used)
+        bar = self._area.minimumWidth() - WIDTH
+        return QSize(self.width() - bar - 2 * _MARGIN, height - 2 * _MARGIN)
 
     def sizeHint(self) -> QSize:
         """Prefer a size that leaves most of the window to the image."""

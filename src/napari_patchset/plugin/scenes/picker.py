@@ -11,8 +11,7 @@ import numpy as np
 from napari.utils.notifications import show_error
 from numpy.typing import NDArray
 from psygnal import Signal
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QComboBox, QCompleter, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_patchset.plugin.dialogs import message
@@ -98,7 +97,7 @@ class ScenePicker(QWidget):
         layout.addWidget(self._area)
         layout.addWidget(self.names)
         self._ids: list[SceneId | None] = []
-        self._room = _TALLEST
+        self._room = QSize()
         self.loading = Worker()
         self.loading.yielded.connect(self._set_thumbnail)
         self.loading.returned.connect(self._show_problem)
@@ -116,10 +115,17 @@ class ScenePicker(QWidget):
         self.names.addItems([scene.label for scene in scenes])
         self.map.set_scenes(scenes, self._ids.index(current))
         self.mark(current)
+        self.setEnabled(True)
         self.setVisible(len(scenes) > 1)
         self._fit()
         if len(scenes) > 1:
             self.loading.run(thumbnails, path, list(self._ids))
+
+    def wait(self, has_image: bool) -> None:
+        """Keep the place, so that no field moves, until the scenes of another image are known."""
+        self.setEnabled(False)
+        if not has_image:
+            self.hide()
 
     def mark(self, current: SceneId | None) -> None:
         """Mark the scene that is shown."""
@@ -132,32 +138,28 @@ class ScenePicker(QWidget):
         """Mark the scenes that patches are cut from."""
         self.map.mark_chosen({self._ids.index(scene) for scene in chosen})
 
-    def take(self, room: int) -> None:
-        """Fit the map to a window that leaves so many pixels for it."""
-        room = min(max(room - BORDER, _LOWEST), _TALLEST)
-        if room != self._room:
+    def take(self, room: QSize) -> None:
+        """Fit the map to a window that leaves so much space for it."""
+        height = min(max(room.height() - BORDER, _LOWEST), _TALLEST)
+        if (room := QSize(room.width() - BORDER, height)) != self._room:
             self._room = room
             self._fit()
-
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Fit the map to the new width."""
-        super().resizeEvent(event)
-        self._fit()
 
     def _fit(self) -> None:
         """Take the height that the map needs, up to a limit, beyond which the map scrolls."""
         bar = self._area.verticalScrollBar()
         thickness = bar.sizeHint().width() if bar is not None else 0
-        width, height = self.width() - BORDER, min(_HEIGHT, self._room)
+        width, most = self._room.width(), self._room.height()
+        height = min(_HEIGHT, most)
         self.map.fit(width, height)
-        if tall := self.map.height() > self._room:
+        if tall := self.map.height() > most:
             width -= thickness
             self.map.fit(width, height)
         wide = self.map.width() > width
         self._area.setHorizontalScrollBarPolicy(_ON if wide else _OFF)
         self._area.setVerticalScrollBarPolicy(_ON if tall else _OFF)
         below = thickness if wide else 0
-        self._area.setFixedHeight(min(self.map.height(), self._room) + below + BORDER)
+        self._area.setFixedHeight(min(self.map.height(), most) + below + BORDER)
 
     def _keep_in_sight(self, index: int) -> None:
         if 0 <= index < len(self.map.cells):

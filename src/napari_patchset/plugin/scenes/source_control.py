@@ -225,7 +225,7 @@ class SourceControl:
 
     def _on_file(self) -> None:
         self._stop_opening()
-        self.picker.setVisible(False)
+        self.picker.wait(has_image=self.section.file.value is not None)
         self.section.show_notes(())
         self.fold.button.setVisible(False)
         self.fold.open(False)
@@ -370,6 +370,8 @@ class SourceControl:
             self.picker.mark(self.context.scene)
 
     def _on_unreadable(self, error: Exception) -> None:
+        if self.context is None:
+            self.picker.hide()
         show_error(message(error))
         self.failed.emit(error)
 
