@@ -50,6 +50,9 @@ def opening(bench: Bench) -> Iterator[Result]:
     name = f"{what}: first picture of {slide.size} px"
     note = "opening and overview, without napari's own start"
     yield Result(name, "time", "s", median(times["first"]), target=target, note=note)
+    seconds = [_random_patch(path) for _ in range(bench.scale.repeats)]
+    name, target = f"{what}: extract_patch at random, warm", Target("<=", 100, "us")
+    yield Result(name, "time", "us", 1e6 * median(seconds), target=target)
     empty = float(np.mean(_first_picture(path) == 0))
     limit = Target("<=", 0.02, "empty")
     yield Result(f"{what}: empty share of the overview", "count", "", empty, target=limit)
@@ -65,6 +68,19 @@ def _first_picture(path: Path) -> NDArray[Any]:
     with CziImageStack(path, 0) as stack:
         overview = stack.levels[-1]
         return overview.extract_patch(0, None, (0, 0), overview.data_shape[-2:])
+
+
+def _random_patch(path: Path) -> float:
+    """Return the seconds that a patch takes where all tiles are decoded."""
+    corners = np.random.default_rng(1).integers(0, 900, (1000, 2)).tolist()
+    with CziImageStack(path, 0) as stack:
+        stack.extract_patch(0, None, (0, 0), (1000, 1000))
+
+        def cut() -> None:
+            for corner in corners:
+                stack.extract_patch(0, None, corner, (64, 64))
+
+        return timed(cut) / len(corners)
 
 
 def resampled(bench: Bench) -> Iterator[Result]:

@@ -25,9 +25,12 @@ class TestMosaics:
             pixels: NDArray[Any] = reader.read(roi=window, plane={"C": c}, scene=scene)
         return pixels[..., 0]
 
+    @pytest.mark.parametrize("tile", [(32, 40), (12, 14)], ids=["few", "many"])
     @pytest.mark.parametrize("order", ["rising", "falling", "shuffled"])
-    def test_overlapping_tiles_read_as_libczi_reads_them(self, tmp_path: Path, order: str) -> None:
-        blocks = list(blocks_of([MOSAIC], tile=(32, 40)))
+    def test_overlapping_tiles_read_as_libczi_reads_them(
+        self, tmp_path: Path, order: str, tile: tuple[int, int]
+    ) -> None:
+        blocks = list(blocks_of([MOSAIC], tile))
         if order == "falling":
             blocks.reverse()
         if order == "shuffled":
@@ -71,6 +74,16 @@ class TestMosaics:
             for _ in range(2):
                 whole(stack)
             assert decoded["tiles"] == 2 * 6
+
+    def test_of_many_tiles_those_that_only_touch_a_patch_are_not_decoded(
+        self, czi: MakeCzi, decoded: Counter[str]
+    ) -> None:
+        with CziImageStack(czi(SceneSpec(0, (-40, 8, 160, 160)), tile=(16, 16))) as stack:
+            patch = stack.extract_patch(0, None, (32, 48), (16, 16))[0]
+            assert decoded["tiles"] == 1
+            np.testing.assert_array_equal(patch, expected(32, 48, 16, 16, S=0, C=0))
+            stack.extract_patch(0, None, (31, 47), (18, 18))
+            assert decoded["tiles"] == 9
 
     def test_a_colour_tile_is_decoded_once_for_its_three_channels(
         self, czi: MakeCzi, decoded: Counter[str]

@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lazy_loader
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,6 +45,7 @@ from napari_patchset.stacks.metadata import (
 )
 
 logger = logging.getLogger(__name__)
+shapely: Any = lazy_loader.load("shapely")
 
 _ALWAYS_PRESENT = "TZ"
 """Axes that an image has even if no subblock names them, with size 1."""
@@ -58,8 +60,8 @@ _MAX_CACHED_SUBBLOCKS = 200_000
 """Of all files, about 150 bytes each; the last file is cached in any case."""
 
 
-_FEW_TILES = 24
-"""Up to this many tiles, a loop over them is faster than a call to NumPy."""
+_FEW_TILES = 64
+"""Up to this many tiles, a loop over them is faster than a search tree."""
 
 
 class StackChannel(NamedTuple):
@@ -191,16 +193,22 @@ class PlaneTiles:
         rects = blocks.rect[rows]
         columns = rows.tolist(), rects.tolist(), blocks.pixel_type[rows].tolist()
         self.tiles = [Tile(row, Rect(*rect), t) for row, rect, t in zip(*columns, strict=True)]
-        # Right and bottom are negated, so that one comparison tests all four edges.
-        self._edges = np.concatenate([rects[:, :2], -rects[:, :2] - rects[:, 2:]], axis=1)
+        self._rects = rects
+
+    @cached_property
+    def _tree(self) -> Any:
+        left, top, width, height = self._rects.T
+        return shapely.STRtree(shapely.box(left, top, left + width, top + height))
 
     def meeting(self, window: Rect) -> list[Tile]:
         """Return the tiles that meet a window (in stage pixels), from bottom to top."""
         left, top, width, height = window
         right, bottom = left + width, top + height
         if len(self.tiles) > _FEW_TILES:
-            meets = np.all(self._edges < np.array((right, bottom, -left, -top)), axis=1)
-            return [self.tiles[index] for index in np.nonzero(meets)[0].tolist()]
+            # The tree returns what only touches a box, too: half a pixel is taken off each side.
+            box = shapely.box(left + 0.5, top + 0.5, right - 0.5, bottom - 0.5)
+            found = self._tree.query(box)
+            return [self.tiles[index] for index in sorted(found.tolist())]
         return [
             tile
             for tile in self.tiles
