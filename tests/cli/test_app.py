@@ -666,7 +666,9 @@ def test_info_says_which_axes_are_guessed(run, tmp_path: Path) -> None:
     tifffile.imwrite("pages.tif", np.zeros((4, 32, 48), np.uint16), photometric="minisblack")
     write_array(tmp_path / "plain.zarr", np.zeros((2, 1, 3, 32, 48), np.uint16))
     said = "state them with --axes"
-    for file, axes in (("pages.tif", "SYX"), ("plain.zarr", "TCZYX")):
+    for file, axes, guessed in (("pages.tif", "SYX", "S"), ("plain.zarr", "TCZYX", "TCZYX")):
+        (row,) = json.loads(run("info", file, "--json")[1])
+        assert row["guessed_axes"] == guessed
         code, out, err = run("info", file)
         assert (code, err) == (0, "")
         assert f"does not name all of {axes}; if you know better, {said}" in out
@@ -674,3 +676,5 @@ def test_info_says_which_axes_are_guessed(run, tmp_path: Path) -> None:
     write_image(tmp_path / "named.zarr", "ZYX", np.zeros((3, 32, 48), np.uint16))
     for file in ("named.tif", "named.zarr"):
         assert said not in run("info", file)[1]
+        (row,) = json.loads(run("info", file, "--json")[1])
+        assert row["guessed_axes"] == ""

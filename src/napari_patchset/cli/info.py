@@ -35,8 +35,8 @@ def info(
     Example: patchset info cells.czi
     """
     file, chosen = split_source(path)
-    arrays, guessed = _patch_set_rows(file), list[str]()
-    rows = arrays or _folder_rows(file, chosen, guessed) or _scene_rows(file, chosen, guessed)
+    arrays = _patch_set_rows(file)
+    rows = arrays or _folder_rows(file, chosen) or _scene_rows(file, chosen)
     if REPORT.as_json:  # the description is one document, not events
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -60,16 +60,16 @@ def info(
             of_scene = "" if row["id"] is None else f" of scene {row['id']}"
             of_scene += f" of {row['file']}" if in_folder else ""
             typer.echo(f"absent: {planes} {'plane' if planes == 1 else 'planes'}{of_scene}")
-    if guessed:
+    if guessed := sorted({row["axes"] for row in rows if row.get("guessed_axes")}):
         typer.echo(
-            f"axes: the file does not name all of {', '.join(sorted(set(guessed)))}; if you know "
-            "better, state them with --axes of `plan` or `export`"
+            f"axes: the file does not name all of {', '.join(guessed)}; if you know better, state "
+            "them with --axes of `plan` or `export`"
         )
     (console if console.is_terminal else Console(width=_WIDTH)).print(table)
 
 
-def _scene_rows(file: str | Path, chosen: Any, guessed: list[str]) -> list[dict[str, Any]]:
-    """Describe the scenes of a file, and add axes that it does not name to `guessed`."""
+def _scene_rows(file: str | Path, chosen: Any) -> list[dict[str, Any]]:
+    """Describe the scenes of a file."""
     ids, absent = scene_ids(file, chosen), list(list_absent(file))
     rows = []
     for scene in list_scenes(file):
@@ -77,8 +77,8 @@ def _scene_rows(file: str | Path, chosen: Any, guessed: list[str]) -> list[dict[
             with open_stack(file, scene.id) as stack:
                 source = describe(stack)
                 sizes = dict(zip(source.axes, source.shape, strict=True))
-                if getattr(stack, "are_axes_guessed", False) or sizes.get("S", 1) > 1:
-                    guessed.append(source.axes)
+                unnamed = "S" if sizes.get("S", 1) > 1 else ""
+                guessed = source.axes if getattr(stack, "are_axes_guessed", False) else unnamed
                 metadata = image_metadata(stack)
             row = asdict(scene) | source.model_dump(mode="json", exclude={"scene"})
             rows.append(
@@ -87,13 +87,14 @@ def _scene_rows(file: str | Path, chosen: Any, guessed: list[str]) -> list[dict[
                     "pixel_size_unit": "unknown" if metadata.unitless else "micrometer",
                     "unitless_size": dict(metadata.unitless),
                     "time_step_s": metadata.time_step,
+                    "guessed_axes": guessed,
                     "absent": {"names": absent, "planes": len(source.missing)},
                 }
             )
     return rows
 
 
-def _folder_rows(file: str | Path, chosen: Any, guessed: list[str]) -> list[dict[str, Any]]:
+def _folder_rows(file: str | Path, chosen: Any) -> list[dict[str, Any]]:
     """Describe the scenes of the images in a folder, those that an export takes; [] for no folder.
 
     One that can't be read is a warning, unless none can.
@@ -107,7 +108,7 @@ def _folder_rows(file: str | Path, chosen: Any, guessed: list[str]) -> list[dict
     rows, errors = list[dict[str, Any]](), dict[str, Exception]()
     for path in dict.fromkeys(ref.path for ref in expand_sources([file])):
         try:
-            rows += [{"file": Path(path).name} | row for row in _scene_rows(path, chosen, guessed)]
+            rows += [{"file": Path(path).name} | row for row in _scene_rows(path, chosen)]
         except SOURCE_ERRORS as error:
             errors[Path(path).name] = error
     if not rows:

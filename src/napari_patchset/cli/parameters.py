@@ -8,7 +8,6 @@ import os
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
-from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -172,9 +171,7 @@ def plan_from(
         if not out:
             raise typer.BadParameter("name what to write", param_hint="--out")
     with resumable():
-        return make_plan(
-            named, out, plan=plan, progress=partial(REPORT.progress, "list"), **options
-        )
+        return make_plan(named, out, plan=plan, progress=REPORT.progress, **options)
 
 
 def read_list(path: str) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.errors import DestinationExistsError, ExportError
 from napari_patchset.exporting.plans.plan import ExportPlan
-from napari_patchset.exporting.reading.class_images import read_annotations
+from napari_patchset.exporting.plans.region_files import read_annotations
 from napari_patchset.exporting.reading.failures import Failure, SourcesFailed, may_be_skipped
 from napari_patchset.exporting.reading.steps import Step, run_steps
 from napari_patchset.exporting.writing.destination import (

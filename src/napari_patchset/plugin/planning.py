@@ -20,8 +20,9 @@ from qtpy.QtCore import QObject
 
 from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, MASK
+from napari_patchset.exporting.plans.region_files import read_annotations
 from napari_patchset.exporting.reading.candidates import choose_candidates
-from napari_patchset.exporting.reading.class_images import check_classes, read_annotations
+from napari_patchset.exporting.reading.class_images import check_classes
 from napari_patchset.exporting.reading.open_images import OpenImages
 from napari_patchset.exporting.writing.metrics import MetricReader, MetricRequest
 from napari_patchset.patching.filters.patch_filters import ShareFilter

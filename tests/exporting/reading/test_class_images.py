@@ -22,8 +22,10 @@ from napari_patchset import (
 )
 from napari_patchset.annotations import geojson, outlines
 from napari_patchset.errors import UnreadableFileError
-from napari_patchset.exporting.reading import candidates, class_images
-from napari_patchset.exporting.reading.class_images import annotations_in_steps, read_annotations
+from napari_patchset.exporting.plans import region_files
+from napari_patchset.exporting.plans.region_files import read_annotations
+from napari_patchset.exporting.reading import candidates
+from napari_patchset.exporting.reading.class_images import annotations_in_steps
 from napari_patchset.exporting.reading.steps import Step
 from napari_patchset.patching import areas, class_pixels
 from napari_patchset.stacks import cache
@@ -45,14 +47,46 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.parametrize("suffix", [".geojson", ".json"])
+def test_the_file_of_a_region_is_read_once_and_tells_how_far(
+    path: Path, suffix: str, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile.imwrite(path.with_suffix(".tif"), np.zeros((110, 210), np.uint8))
+    outlines_file = path.rename(path.with_suffix(suffix))
+    read = list[int]()
+    whole = Path.open
+    monkeypatch.setattr(geojson, "_CHUNK", 1000)
+
+    def opened(self: Path, *args: Any, **more: Any) -> Any:
+        read.append(self == outlines_file)
+        return whole(self, *args, **more)
+
+    monkeypatch.setattr(Path, "open", opened)
+    words = (path.with_suffix(".tif"), "--patch-size", "8", "--json")
+    code, out, _ = run("export", *words, "--region", outlines_file, "--out", "a.patches.zarr")
+    assert (code, sum(read)) == (0, 1)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert "read" in [each.get("stage") for each in events]
+    monkeypatch.setattr(region_files, "_READ", cache.FileCache(2**20))
+    plan = ExportPlan(
+        sources=path.with_suffix(".tif"),
+        strategy=Tiled(size=(8, 8), region=region_files.file_region(str(outlines_file))),
+        out="b.patches.zarr",
+    )
+    monkeypatch.setattr(region_files, "_READ", cache.FileCache(2**20))
+    with closing(iter_export(plan, workers=1)) as steps:
+        assert [each.stage for each in steps].count("read") > 5
+    assert sum(read) == 3
+
+
 def test_an_export_tells_how_far_annotations_are_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tifffile.imwrite(path.with_suffix(".tif"), np.zeros((110, 210), np.uint8))
     read = list[Path]()
-    whole = class_images.read_geojson
+    whole = region_files.read_geojson
     monkeypatch.setattr(
-        class_images, "read_geojson", lambda file, *more: (read.append(file), whole(file, *more))[1]
+        region_files, "read_geojson", lambda file, *more: (read.append(file), whole(file, *more))[1]
     )
     plan = ExportPlan(
         sources=SourceRef(path=path.with_suffix(".tif"), annotations=path),

@@ -3,12 +3,12 @@
 Both go by the table in `options`.
 """
 
-import json
 import re
 import shlex
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from napari_patchset.exporting.plans.image_refs import (
 )
 from napari_patchset.exporting.plans.options import OPTIONS, PlanOption, format_bytes, option_of
 from napari_patchset.exporting.plans.plan import ExportPlan
-from napari_patchset.exporting.plans.region_files import file_region, parse_region
+from napari_patchset.exporting.plans.region_files import named_region, parse_json_file
 from napari_patchset.exporting.plans.samples import SampleSheet
 from napari_patchset.exporting.plans.source_files import (
     expand_sources,
@@ -41,6 +41,9 @@ from napari_patchset.patching.strategies import STRATEGIES
 from napari_patchset.patchset.layout import LABELS
 from napari_patchset.stacks.metadata import channel_names
 from napari_patchset.stacks.sequence import SEQUENCE_AXES, SequenceAxis, numbers_notice
+
+Progress = Callable[[str, int, int], object]
+"""Is called with a stage, how much of it is done, and of how much."""
 
 Fields = dict[str, Any]
 """A plan, or a part of one, as in its JSON file."""
@@ -63,7 +66,7 @@ def make_plan(
     out: str | None,
     *,
     plan: Path | None = None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Progress = lambda stage, done, total: None,
     **options: Any,
 ) -> ExportPlan:
     """Make the plan that a command line describes.
@@ -77,7 +80,8 @@ def make_plan(
     plan : Path or None
         A saved plan, whose values the options override.
     progress : callable
-        Called with the number of files whose scenes are listed, and of all.
+        Called with "list", the number of files whose scenes are listed, and of all; or with "read",
+        the megabytes that are read of a region, and of all.
     **options
         By the names of `OPTIONS`; None is an option that is not set.
 
@@ -101,7 +105,7 @@ def make_plan(
             options["split_by"] = SPLIT_COLUMN
         fields |= {
             "sources": sources,
-            "strategy": _strategy(options, fields.get("strategy", {})),
+            "strategy": _strategy(options, fields.get("strategy", {}), progress),
             "split": _split(options, fields.get("split")),
         }
         fields |= {_PLAN_FIELDS[name]: options[name] for name in _PLAN_FIELDS if name in options}
@@ -165,7 +169,7 @@ def _check_channel_texts(sources: Sequence[SourceRef], options: Fields) -> None:
 
 def _read_plan(path: Path) -> Fields:
     """Read a plan as the window saves it, or as an unfinished export stores it."""
-    content = _read_json(path)
+    content = parse_json_file(path)
     if not isinstance(content, dict):
         raise ArgumentError(f"{path}: not a plan; a plan is a JSON object, as the window saves it.")
     plan: Fields = content.get("plan", content)
@@ -186,7 +190,7 @@ def _sources(
     files: Sequence[str],
     options: Fields,
     saved: Iterable[Any],
-    progress: Callable[[int, int], object],
+    progress: Progress,
 ) -> list[SourceRef]:
     """Return every scene of the files, or the sources of the saved plan, with their pairs."""
     sources = [
@@ -204,7 +208,7 @@ def _sources(
                 warnings.warn(notice, stacklevel=2)
             sources = [joined]
         else:
-            sources = expand_sources(named, scene, progress)
+            sources = expand_sources(named, scene, partial(progress, "list"))
     if path := options.get(ANNOTATIONS):
         sources = with_annotations(sources, path, options.get("class_names"))
     elif "class_names" in options:
@@ -238,7 +242,7 @@ def _stated(ref: SourceRef, options: Fields) -> SourceRef:
     return type(ref).model_validate({**dict(ref), **overrides}) if overrides else ref
 
 
-def _strategy(options: Fields, saved: Fields) -> Fields:
+def _strategy(options: Fields, saved: Fields, progress: Progress) -> Fields:
     """Return the strategy: options, else the fields that the saved one shares with this kind."""
     kind: str = options.get("strategy") or saved.get("kind", "tiled")
     if kind not in STRATEGIES:
@@ -251,7 +255,7 @@ def _strategy(options: Fields, saved: Fields) -> Fields:
             continue
         if field in own:
             value = options[name]
-            strategy[field] = _region(Path(value)) if field == "region" else value
+            strategy[field] = _region(str(value), progress) if field == "region" else value
         elif field != "seed":  # which is also that of the split
             others = " or ".join(k for k, m in STRATEGIES.items() if field in m.model_fields)
             flag = name.replace("_", "-")
@@ -286,16 +290,11 @@ def _split(options: Fields, saved: Fields | None) -> Fields | None:
     return saved | chosen | ({"seed": options["seed"]} if "seed" in options else {})
 
 
-def _region(path: Path) -> Region:
-    is_json = path.suffix == ".json"
-    return parse_region(str(path), _read_json(path)) if is_json else file_region(str(path))
+def _region(path: str, progress: Progress) -> Region:
+    def read(done: int, total: int) -> None:
+        progress("read", done // 10**6, total // 10**6)
 
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArgumentError(f"{path}: not a JSON file: {error}") from None
+    return named_region(path, read)
 
 
 def command_line(plan: ExportPlan, memory: int | None = None, samples: str = "") -> str | None:

@@ -1,6 +1,8 @@
 """Files that are the region of a strategy: GeoJSON, a mask, also as PNG, or a region as JSON."""
 
+import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,52 +17,96 @@ from napari_patchset.annotations.geojson import is_geojson, read_geojson
 from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
 from napari_patchset.patching.regions import FileRegion, GeoJsonRegion, MaskRegion, Masks, Region
 from napari_patchset.patching.strategies.base import PatchStrategy
+from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.fingerprint import array_key, content_key
 from napari_patchset.stacks.opening import open_stack
 
+_CACHED_BYTES = 2**29
 
-def file_region(path: str) -> GeoJsonRegion | MaskRegion:
-    """Return the region that is the mask or the outlines in a file."""
+_READ: FileCache[Annotations] = FileCache(_CACHED_BYTES, lambda each: each.nbytes)
+"""Annotations of the files read last, since a million features take a minute to read."""
+
+_BEGINNING = 4096
+"""Bytes of a file that tell what it is."""
+
+Progress = Callable[[int, int], object]
+
+
+def _ignore(done: int, total: int) -> None:
+    """Report no progress."""
+
+
+def read_annotations(path: str, progress: Progress = _ignore) -> Annotations:
+    """Read a GeoJSON file, unless it is cached and has not changed.
+
+    `progress` is called with the bytes read so far and in all; an exception that it raises ends the
+    reading.
+    """
+    return _READ.get(Path(path), lambda file: read_geojson(file, progress))
+
+
+def file_region(path: str, progress: Progress = _ignore) -> GeoJsonRegion | MaskRegion:
+    """Return the region that is the mask or the outlines in a file; see `read_annotations`."""
     if is_geojson(path):
-        return GeoJsonRegion(path=path, digest=read_geojson(path).key)
+        return GeoJsonRegion(path=path, digest=read_annotations(path, progress).key)
     if _is_png(path):
         return MaskRegion(path=path, digest=array_key(_read_png_mask(path)))
     with open_stack(path) as stack:
         return MaskRegion(path=path, digest=content_key(stack))
 
 
-def parse_region(path: str, content: Any) -> Region:
-    """Return the region that a JSON file with this content is: GeoJSON, or one as in a plan."""
+def named_region(path: str, progress: Progress = _ignore) -> Region:
+    """Return the region that a person names: as of `file_region`, or one as in a plan, in JSON."""
+    if not path.endswith(".json") or _is_collection(path):
+        return file_region(path, progress)
+    content = parse_json_file(Path(path))
     if isinstance(content, dict) and not content.keys() & {"kind", "type"}:
         raise ArgumentError(
             f"{path}: not a region; a region is GeoJSON, a mask image, or a JSON object such as "
             '{"kind": "rectangle", "x": 0, "y": 0, "w": 9, "h": 9}.'
         )
     if not isinstance(content, dict) or "kind" not in content:
-        return file_region(path)
+        return file_region(path, progress)
     try:
         return TypeAdapter[Region](Region).validate_python(content)
     except ValidationError as error:
         raise ArgumentError(f"{path}: not a region: {user_message(error)}.") from None
 
 
-def read_region(strategy: PatchStrategy) -> Masks:
-    """Read the file that is the region of a strategy, by its digest; empty for another region."""
+def parse_json_file(path: Path) -> Any:
+    """Parse a JSON file; raise ArgumentError if it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArgumentError(f"{path}: not a JSON file: {error}") from None
+
+
+def _is_collection(path: str) -> bool:
+    """Return whether a JSON file begins like a collection of GeoJSON, which may be large."""
+    with open(path, "rb") as file:
+        return b'"FeatureCollection"' in file.read(_BEGINNING)
+
+
+def read_region(strategy: PatchStrategy, progress: Progress = _ignore) -> Masks:
+    """Read the file that is the region of a strategy, by its digest; empty for another region.
+
+    `progress`: see `read_annotations`.
+    """
     region = strategy.region
     if not isinstance(region, FileRegion):
         return {}
     if region.path is None:
         raise ExportError("The plan does not say where the file of its region lies; name it.")
-    digest, content = _read_region(region.path)
+    digest, content = _read_region(region.path, progress)
     if digest != region.digest:
         raise ExportError(f"{region.path} has changed since the plan was made; name it again.")
     return {region.digest: content}
 
 
-def _read_region(path: str) -> tuple[str, NDArray[np.bool_] | Annotations]:
+def _read_region(path: str, progress: Progress) -> tuple[str, NDArray[np.bool_] | Annotations]:
     """Return the digest and the content of a region's file."""
     if is_geojson(path):
-        annotations = read_geojson(path)
+        annotations = read_annotations(path, progress)
         for note in annotations.notes:
             warnings.warn(f"{path}: {note}.", stacklevel=4)
         return annotations.key, annotations

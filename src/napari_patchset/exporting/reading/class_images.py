@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 from napari_patchset.annotations.features import (
     AnnotationClass,
@@ -11,7 +10,7 @@ from napari_patchset.annotations.features import (
     ClassLabel,
     label_classes,
 )
-from napari_patchset.annotations.geojson import is_geojson, read_geojson
+from napari_patchset.annotations.geojson import is_geojson
 from napari_patchset.annotations.polygons import MAX_CLASSES
 from napari_patchset.channels import format_channels
 from napari_patchset.errors import ArgumentError, MissingAnnotationsError, UnquotedNameError
@@ -21,11 +20,11 @@ from napari_patchset.exporting.plans.image_refs import (
     ImageRef,
     SourceRef,
 )
+from napari_patchset.exporting.plans.region_files import read_annotations
 from napari_patchset.exporting.reading.steps import Step, run_in_thread
 from napari_patchset.patching.filters.patch_filters import PatchFilter, ShareFilter
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.source import SourceInfo
-from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.classes import (
     AnnotationStack,
     ClassLabelStack,
@@ -34,22 +33,6 @@ from napari_patchset.stacks.classes import (
 )
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.protocol import ClosableStack
-
-_CACHED_BYTES = 2**29
-
-_READ: FileCache[Annotations] = FileCache(_CACHED_BYTES, lambda each: each.nbytes)
-"""Annotations of the files read last, since a million features take a minute to read."""
-
-
-def read_annotations(
-    path: str, progress: Callable[[int, int], object] = lambda done, total: None
-) -> Annotations:
-    """Read a GeoJSON file, unless it is cached and has not changed.
-
-    `progress` is called with the bytes read so far and in all; an exception that it raises ends the
-    reading.
-    """
-    return _READ.get(Path(path), lambda file: read_geojson(file, progress))
 
 
 def annotations_in_steps(

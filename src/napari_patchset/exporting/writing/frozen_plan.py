@@ -32,7 +32,8 @@ from napari_patchset.exporting.reading.sources import (
 from napari_patchset.exporting.reading.steps import Report, Step, run_in_thread
 from napari_patchset.patching.filters.patch_filters import MaskFilter
 from napari_patchset.patching.grid import PatchGrid
-from napari_patchset.patching.regions import Masks
+from napari_patchset.patching.regions import GeoJsonRegion, Masks
+from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.patchset.layout import IMAGE, LABELS, TARGET, UNSPLIT, ArrayLayout
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import SourceInfo
@@ -177,7 +178,8 @@ def freeze_plan(
     planning. Raise PatchsetError or OSError if sources do not agree with each other or with their
     paired images, or if none can be read.
     """
-    requested, masks = plan.resolved(), read_region(plan.strategy)  # which fails early
+    requested = plan.resolved()
+    masks = yield from _region_in_steps(plan.strategy, check_cancelled)  # which fails early
     describe_image = SourceDescriber(requested, check_cancelled)
     plan, images, failures = yield from _describe_readable(
         requested, describe_image, check_cancelled
@@ -221,6 +223,19 @@ def freeze_plan(
         classes=classes,
     )
     return frozen, grid
+
+
+def _region_in_steps(
+    strategy: PatchStrategy, check_cancelled: Callable[[], None]
+) -> Generator[Step, None, Masks]:
+    """Read the file of a region, and yield the megabytes that are read of outlines."""
+    if not isinstance(strategy.region, GeoJsonRegion):
+        return read_region(strategy)
+
+    def read(report: Report) -> Masks:
+        return read_region(strategy, lambda done, total: report(done // 10**6, total // 10**6))
+
+    return (yield from run_in_thread(read, check_cancelled, "read"))
 
 
 def _without(
