@@ -1,5 +1,6 @@
 """`patchset status` and `clean`: unfinished work, how to go on with it or to remove it."""
 
+import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -86,8 +87,8 @@ def _find(path: Path) -> list[JobFolder[Any]]:
 
     Raise FileNotFoundError if there is neither, ExportError if it can't be removed.
     """
-    if path.is_symlink() and (target := path.resolve()).name.endswith(PARTIAL_SUFFIX):
-        raise ExportError(f"{path} is a symbolic link to {target}; name that folder.")
+    if path.is_symlink() and (target := os.path.realpath(path)).endswith(PARTIAL_SUFFIX):
+        raise ExportError(f"{path} is a link to {target}; name that folder.")
     suffixes = (*SUFFIXES, SUFFIX, PARTIAL_SUFFIX)
     if path.name and (path.name.endswith(suffixes) or not path.is_dir()):
         image = path.with_name(path.name.removesuffix(PARTIAL_SUFFIX))

@@ -208,14 +208,12 @@ class JobFolder(ABC, Generic[Plan]):
             raise ExportError(
                 f"{parent} is a file, so that no folder can be made in it; choose another name."
             )
-        if self.root.is_symlink():
-            raise ExportError(
-                f"{self.root} is a symbolic link to {self.root.resolve()}; name what it leads to, "
-                "or remove the link."
-            )
         if not self.is_own:
+            link = (
+                f", but a link to {os.path.realpath(self.root)}" if self.root.is_symlink() else ""
+            )
             raise ExportError(
-                f"{self.root} exists and is not an unfinished {self.KIND} of patchset; "
+                f"{self.root} exists and is not an unfinished {self.KIND} of patchset{link}; "
                 f"{OTHER_NAME}."
             )
 

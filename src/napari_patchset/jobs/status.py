@@ -139,7 +139,7 @@ def find_unfinished(
 
 def _is_removable(folder: JobFolder[Any], warn: Callable[[str], object] | None) -> bool:
     if folder.root.is_symlink() and (folder.root / LOCK).exists() and warn is not None:
-        warn(f"{folder.root} is left: it is a symbolic link to {folder.root.resolve()}")
+        warn(f"{folder.root} is left: it is a link to {os.path.realpath(folder.root)}")
     if not folder.is_own:
         return False
     if (other := folder.FILES.find_other(folder.root)) is not None:
