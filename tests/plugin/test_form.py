@@ -1,5 +1,6 @@
 """The form without a window: what is set in it, what it remembers, and what an image limits."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from napari_patchset.patching.strategies import Balanced, Random, Stratified, Ti
 from napari_patchset.plugin.canvas.summary import size_hint
 from napari_patchset.plugin.export_control import time_left
 from napari_patchset.plugin.form.export_section import ExportSection
-from napari_patchset.plugin.form.fields import Fold, Percent
+from napari_patchset.plugin.form.fields import Fold
 from napari_patchset.plugin.form.form import RecipeForm
+from napari_patchset.plugin.form.numbers import Percent
 from napari_patchset.plugin.form.size_row import LengthBox
 from napari_patchset.plugin.form.source_section import PairsSection
 from napari_patchset.plugin.layers.layer_stack import register_layer
@@ -766,6 +768,45 @@ def test_the_proposed_name_follows_the_image_and_a_typed_one_stays_with_its_imag
     assert [show(c), show(b), show(c)] == [str(early), str(names[b]), str(early)]
     export.out.line_edit.native.clear()
     assert show(c) == str(names[c])
+
+
+@pytest.mark.parametrize("text", ["1.5", "1,5", "0", "-5", "99999999999", "many", ""])
+def test_what_is_typed_for_a_number_is_not_taken_for_another_one(
+    qtbot: QtBot, form: RecipeForm, text: str
+) -> None:
+    section = form.strategy
+    section.kind.value = "random"
+    field, changes = section.n_patches, list[object]()
+    form.changed.connect(lambda: changes.append(None))
+    field.native.selectAll()
+    qtbot.keyClicks(field.native, text or "\b")
+    qtbot.keyClick(field.native, Qt.Key.Key_Return)
+    assert changes
+    typed = text.replace(",", ".")
+    assert field.native.text() == typed
+    reason = f"Strategy: Count: {typed!r} is not a whole number from 1 to 2,147,483,647."
+    with pytest.raises(ArgumentError, match=re.escape(reason)):
+        form.recipe(None)
+    section.kind.value = "tiled"  # which has no such field
+    assert form.recipe(None).strategy.kind == "tiled"
+    section.kind.value = "random"
+    field.native.selectAll()
+    qtbot.keyClicks(field.native, "15")
+    assert form.recipe(None).strategy == Random(size=(64, 64), count=15)
+    qtbot.keyClicks(field.native, ".5")
+    qtbot.keyClick(field.native, Qt.Key.Key_Up)
+    assert field.native.text() == "16"
+    qtbot.keyClicks(field.native, ".5")
+    field.value = 16
+    assert (field.native.text(), form.recipe(None).strategy.count) == ("16", 16)
+
+
+def test_a_share_beyond_its_limits_is_refused(qtbot: QtBot, form: RecipeForm) -> None:
+    for text in ("150", "12.345"):
+        form.split.val.native.selectAll()
+        qtbot.keyClicks(form.split.val.native, text)
+        with pytest.raises(ArgumentError, match=rf"Split: Validation %: '{text}' is not a number"):
+            form.recipe(None)
 
 
 def test_shares_take_decimals_and_show_those_of_a_plan(qtbot: QtBot, form: RecipeForm) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from magicgui.widgets import SpinBox
 from napari.layers import Image, Labels, Shapes
 from napari.viewer import Viewer
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from napari_patchset.patching.regions import (
 )
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.plugin.dialogs import notifying
+from napari_patchset.plugin.form.numbers import WholeNumber
 from napari_patchset.plugin.form.region import RegionSection
 from napari_patchset.plugin.layers.outlines import ellipse_outline
 from napari_patchset.plugin.layers.plan_layers import labels_region
@@ -208,7 +208,7 @@ class RegionControl:
             self.refresh()
             self._section.layer.value = layer
 
-    def _take_shown(self, axis: str, field: SpinBox) -> None:
+    def _take_shown(self, axis: str, field: WholeNumber) -> None:
         scene = self._shown()
         info = scene and DESCRIPTIONS.latest(source_ref(scene.path, scene.scene))
         if scene and info:

@@ -8,17 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
-# magicgui has no public way to name the Qt box of a number.
-from magicgui.backends._qtpy.widgets import QBaseRangedWidget
-from magicgui.widgets import Container, PushButton, SpinBox, Widget
-from magicgui.widgets.bases import RangedWidget
+from magicgui.widgets import Container, PushButton, Widget
 from pydantic import BaseModel
-from qtpy.QtCore import QEvent, QLocale, QObject, QPoint, QSize, Qt
-from qtpy.QtGui import QFocusEvent, QHelpEvent, QPaintEvent, QValidator
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt
+from qtpy.QtGui import QFocusEvent, QHelpEvent, QPaintEvent
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
-    QDoubleSpinBox,
     QFrame,
     QLabel,
     QLineEdit,
@@ -37,15 +33,11 @@ from napari_patchset.plugin.form.long_choices import show_long_choices
 from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.worker import single_shot_timer
 
-MAX_INT = 2**31 - 1
 BORDER = 2
 """The frame that napari's style draws around a scroll area."""
 
 SPACING = 4
 """Pixels between fields that stand below each other."""
-
-_DECIMALS = 2
-"""Of a share in per cent; as many as Qt's box has."""
 
 _NO_MARGINS = (0, 0, 0, 0)
 _PADDING = 6
@@ -81,51 +73,6 @@ class Row(Section):
     def __init__(self, widgets: Sequence[Widget], spacing: int = 6, **options: Any) -> None:
         super().__init__(widgets, **{"layout": "horizontal", "labels": False, **options})
         self.native.layout().setSpacing(spacing)
-
-
-class _PercentBox(QDoubleSpinBox):
-    """A number without zeros at its end; a comma is a point on every keyboard."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setLocale(QLocale.c())  # with a German one, 1.5 would be read as 15
-
-    def textFromValue(self, value: float) -> str:
-        """Return a number with the decimals that it has."""
-        return f"{value:.{_DECIMALS}f}".rstrip("0").rstrip(".")
-
-    def validate(self, text: str | None, at: int) -> tuple[QValidator.State, str, int]:
-        """Accept what is a number once a comma is a point."""
-        return super().validate((text or "").replace(",", "."), at)
-
-
-class _PercentBackend(QBaseRangedWidget):
-    """What magicgui has for its own FloatSpinBox, with the box that is meant here."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(_PercentBox, **options)
-
-
-class Percent(RangedWidget[float]):
-    """A share in per cent, which remembers the exact fraction that a plan set."""
-
-    def __init__(self, **options: Any) -> None:
-        self._shown = self._exact = 0.0
-        super().__init__(
-            widget_type=_PercentBackend, **{"value": 0, "min": 0, "step": 1, **options}
-        )
-
-    @property
-    def fraction(self) -> float:
-        """The share as a fraction."""
-        is_loaded = self.value == self._shown
-        return self._exact if is_loaded else round(self.value / 100, _DECIMALS + 2)
-
-    def load(self, fraction: float) -> None:
-        """Set the share; it is shown within the limits, as rounding may lead out of them."""
-        self._exact = fraction
-        self._shown = min(max(round(100 * fraction, _DECIMALS), self.min), self.max)
-        self.value = self._shown
 
 
 class _Title(QToolButton):
@@ -287,19 +234,6 @@ def small_button(text: str, tooltip: str, width: int | None = None) -> PushButto
     else:
         button.native.setFixedWidth(width)
     return button
-
-
-_WITHOUT_BUTTONS = """
-QAbstractSpinBox { min-width: 30px }
-QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { width: 0 }
-QAbstractSpinBox::up-arrow, QAbstractSpinBox::down-arrow { width: 0; image: none }
-"""
-"""Not `NoButtons`: with napari's style, Qt 6.12 then leaves one pixel for the number."""
-
-
-def without_buttons(box: SpinBox) -> None:
-    """Leave the space of a spin box to its number; the arrow keys still step it."""
-    box.native.setStyleSheet(_WITHOUT_BUTTONS)
 
 
 class TextBox(QScrollArea):

@@ -17,12 +17,12 @@ from napari_patchset.patching.filters.patch_filters import (
 )
 from napari_patchset.patching.filters.syntax import channel_text
 from napari_patchset.plugin.form.fields import (
-    Percent,
     Row,
     Section,
     description,
 )
 from napari_patchset.plugin.form.filter_rows import ChannelNames, ChoiceRow, TextRow
+from napari_patchset.plugin.form.numbers import Percent
 from napari_patchset.plugin.history import GONE, Edit
 from napari_patchset.plugin.metric_histogram import MetricHistogram
 

@@ -17,6 +17,7 @@ from napari_patchset.patching.verdicts import Override
 from napari_patchset.plugin.form.annotations import AnnotationsSection
 from napari_patchset.plugin.form.fields import Fold, Section
 from napari_patchset.plugin.form.filters import FiltersSection
+from napari_patchset.plugin.form.numbers import check_numbers
 from napari_patchset.plugin.form.output import OutputSection
 from napari_patchset.plugin.form.patches import ChannelsSection, PatchesSection
 from napari_patchset.plugin.form.pixel_size import PixelSizeSection
@@ -72,6 +73,9 @@ class RecipeForm:
         ArgumentError, ValidationError
             If a value is wrong, or values do not fit each other; the message names the section.
         """
+        for title, section in self._sections.items():
+            with blaming_section(title):
+                check_numbers(section.native)
         with blaming_section("Pixel size"):
             pixel_size = self.pixel_size.value
         with blaming_section("Channels"):

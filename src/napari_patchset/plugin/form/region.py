@@ -6,19 +6,18 @@ How much of a patch must lie inside holds for classes of annotations, too.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from magicgui.widgets import ComboBox, SpinBox
+from magicgui.widgets import ComboBox
 from psygnal import Signal
 
 from napari_patchset.patching.axis_ranges import AxisRange
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.plugin.form.fields import (
-    Percent,
     Row,
     Section,
     description,
     small_button,
-    without_buttons,
 )
+from napari_patchset.plugin.form.numbers import Percent, WholeNumber, without_buttons
 from napari_patchset.source import SourceInfo
 
 
@@ -52,9 +51,12 @@ class RangeRow(Row):
     def __init__(self, axis: str, extent: Extent, value: Extent) -> None:
         self.axis, self.extent = axis, extent
         low, high = extent
-        self.first = SpinBox(value=value.first, min=low, max=high, tooltip=f"The first {axis}.")
-        self.last = SpinBox(
-            value=value.last, min=low, max=high, tooltip=f"The last {axis}, included."
+        self.first, self.last = (
+            WholeNumber(value=number, min=low, max=high, label=f"{name} {axis}", tooltip=tip)
+            for name, number, tip in (
+                ("First", value.first, f"The first {axis}."),
+                ("Last", value.last, f"The last {axis}, included."),
+            )
         )
         self.from_here = small_button("⇤", f"From the {axis} that the slider shows.", width=28)
         self.to_here = small_button("⇥", f"Up to the {axis} that the slider shows.", width=28)

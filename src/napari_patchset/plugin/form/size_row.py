@@ -19,12 +19,11 @@ from napari_patchset.axes import DepthAxis
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patching.lengths import Length, Micrometres, Unit, parse_length
 from napari_patchset.plugin.form.fields import Row, select_when_entered, with_points
+from napari_patchset.plugin.form.numbers import PAUSE_MS
 from napari_patchset.plugin.worker import single_shot_timer
 from napari_patchset.source import PixelSize
 
 _Y, _X = 1, 2
-_PAUSE_MS = 600
-"""Typing has paused, in milliseconds: longer than it takes to find "µ" on a keyboard."""
 
 
 class LengthBox(QLineEdit):
@@ -45,7 +44,7 @@ class LengthBox(QLineEdit):
         self.least = least
         self.setToolTip(tooltip)
         self._is_judged = True
-        self._pause = single_shot_timer(self, self.judge, _PAUSE_MS)
+        self._pause = single_shot_timer(self, self.judge, PAUSE_MS)
         self.length = length
         self.textEdited.connect(self._on_text)
         self.editingFinished.connect(self._on_finished)

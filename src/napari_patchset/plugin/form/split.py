@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from magicgui.widgets import ComboBox, Label, Slider, SpinBox
+from magicgui.widgets import ComboBox, Label, Slider
 from pydantic import ValidationError
-from qtpy.QtWidgets import QSizePolicy
+from qtpy.QtWidgets import QAbstractSpinBox, QSizePolicy
 
 from napari_patchset._model import user_message
 from napari_patchset.errors import SplitError
@@ -21,14 +21,13 @@ from napari_patchset.patching.splits.sheet_columns import SPLIT_COLUMN, WELL, st
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_sheet, folder_of, message
 from napari_patchset.plugin.form.fields import (
-    MAX_INT,
-    Percent,
     Row,
     Section,
     choices,
     description,
     small_button,
 )
+from napari_patchset.plugin.form.numbers import MAX_INT, Percent, WholeNumber
 from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.worker import Worker
 
@@ -200,7 +199,7 @@ class SplitSection(Section):
         self.stratify = ComboBox(
             label="Same shares of", choices=[], tooltip=description(Split, "stratify")
         )
-        self.seed = SpinBox(
+        self.seed = WholeNumber(
             value=0,
             min=0,
             max=MAX_INT,
@@ -213,6 +212,8 @@ class SplitSection(Section):
             max=0,
             tooltip="The fold whose patches validate in the preview; those of the others train.",
         )
+        # Which would take 1.5 for 15.
+        self.fold.native.findChild(QAbstractSpinBox).setReadOnly(True)
         self.problem = Label(value="", label=" ", visible=False)
         self.problem.native.setWordWrap(True)
         self.problem.native.setSizePolicy(

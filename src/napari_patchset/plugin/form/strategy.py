@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import ComboBox, Label, LineEdit, PushButton, SpinBox, Widget
+from magicgui.widgets import ComboBox, Label, LineEdit, PushButton, Widget
 from psygnal import Signal
 
 from napari_patchset.exporting.plans.plan import Recipe
@@ -19,8 +19,6 @@ from napari_patchset.patching.strategies import (
 )
 from napari_patchset.patching.strategies.balanced import format_shares, parse_shares
 from napari_patchset.plugin.form.fields import (
-    MAX_INT,
-    Percent,
     Row,
     Section,
     choices,
@@ -28,6 +26,7 @@ from napari_patchset.plugin.form.fields import (
     description,
     small_button,
 )
+from napari_patchset.plugin.form.numbers import MAX_INT, Percent, WholeNumber
 from napari_patchset.plugin.history import Edit
 
 _KINDS = choices_of(
@@ -120,7 +119,7 @@ class StrategySection(Section):
         )
 
     def _make_random_fields(self) -> None:
-        self.n_patches = SpinBox(
+        self.n_patches = WholeNumber(
             value=100, min=1, max=MAX_INT, label="Count", tooltip="How many patches to draw."
         )
         self.classes = LineEdit(
@@ -150,7 +149,7 @@ class StrategySection(Section):
             tooltip="The largest share of its pixels that two patches may have in common; "
             "100 for no limit.",
         )
-        self.seed = SpinBox(
+        self.seed = WholeNumber(
             value=0,
             min=0,
             max=MAX_INT,
