@@ -9,6 +9,7 @@ from qtpy.QtCore import QEvent, QRectF, QSize, Qt
 from qtpy.QtGui import (
     QColor,
     QFocusEvent,
+    QFontMetrics,
     QHelpEvent,
     QImage,
     QKeyEvent,
@@ -23,11 +24,12 @@ from qtpy.QtWidgets import QToolTip, QWidget
 from napari_patchset.plugin.layers.scene_layout import Cell, lay_out
 from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.navigation import DIRECTIONS, nearest_ahead
+from napari_patchset.plugin.scenes.map_names import PlacedName, place_names
 from napari_patchset.stacks.metadata import SceneSummary
 
 _MARGIN = 3
-_NAME_WIDTH = 54
-"""A thumbnail narrower than this shows its name only as a tooltip."""
+_SMALL = 9
+"""The height of the letters of a name on a small thumbnail, in pixels."""
 
 
 class SceneMap(QWidget):
@@ -44,6 +46,8 @@ class SceneMap(QWidget):
         self._scenes: Sequence[SceneSummary] = ()
         self._pictures: dict[int, QPixmap] = {}
         self._problems: dict[int, str] = {}
+        self._names: list[PlacedName] | None = None
+        """Where names are; None until they are placed, which takes the font."""
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAccessibleName("Map of the scenes")
@@ -51,6 +55,7 @@ class SceneMap(QWidget):
     def set_scenes(self, scenes: Sequence[SceneSummary], shown: int) -> None:
         """Draw these scenes, one of them marked as shown; thumbnails follow."""
         self._scenes, self._pictures, self._problems = scenes, {}, {}
+        self.cells, self._names = [], None
         self.mark(shown)
 
     def mark(self, shown: int) -> None:
@@ -87,6 +92,7 @@ class SceneMap(QWidget):
         bottom = max((c.y + c.h for c in cells), default=0) + 2 * _MARGIN
         left = _MARGIN + max(0, width - right) / 2
         self.cells = [c._replace(x=c.x + left, y=c.y + _MARGIN) for c in cells]
+        self._names = None
         self.setFixedSize(QSize(max(width, int(right)), int(bottom)))
         self.update()
 
@@ -111,11 +117,12 @@ class SceneMap(QWidget):
             elif index in self._problems:
                 painter.setPen(Qt.GlobalColor.white)
                 painter.drawText(frame, Qt.AlignmentFlag.AlignCenter, "?")
-            self._draw_name(painter, index, frame)
-            if index in self.chosen:
-                _outline(painter, frame, accent, 1)
-            if index == self.hovered:
-                _outline(painter, frame, text, 1)
+        self._draw_names(painter, text)
+        for index in self.chosen:
+            if index < len(self.cells):
+                _outline(painter, QRectF(*self.cells[index]), accent, 1)
+        if 0 <= self.hovered < len(self.cells):
+            _outline(painter, QRectF(*self.cells[self.hovered]), text, 1)
         if 0 <= self.shown_index < len(self.cells):
             _outline(painter, QRectF(*self.cells[self.shown_index]), accent, 3)
         if self.hasFocus() and 0 <= self.cursor_at < len(self.cells):
@@ -184,16 +191,20 @@ class SceneMap(QWidget):
             )
             self.update()
 
-    def _draw_name(self, painter: QPainter, index: int, frame: QRectF) -> None:
-        metrics = painter.fontMetrics()
-        if frame.width() < _NAME_WIDTH or frame.height() < 2 * metrics.height():
-            return
-        band = QRectF(frame.x(), frame.bottom() - metrics.height(), frame.width(), metrics.height())
-        painter.fillRect(band, QColor(0, 0, 0, 160))
-        painter.setPen(Qt.GlobalColor.white)
-        width = int(band.width()) - 4
-        name = metrics.elidedText(self._scenes[index].label, Qt.TextElideMode.ElideRight, width)
-        painter.drawText(band, Qt.AlignmentFlag.AlignCenter, name)
+    def _draw_names(self, painter: QPainter, color: QColor) -> None:
+        large, small = painter.font(), painter.font()
+        small.setPixelSize(_SMALL)
+        if self._names is None:
+            labels = [scene.label for scene in self._scenes] if self.cells else []
+            size, fonts = (self.width(), self.height()), map(QFontMetrics, (large, small))
+            self._names = place_names(labels, self.cells, size, *fonts)
+        for text, place, is_beside, is_small in self._names:
+            painter.setFont(small if is_small else large)
+            band = QRectF(*place)
+            if text and not is_beside:
+                painter.fillRect(band, QColor(0, 0, 0, 160))
+            painter.setPen(color if is_beside else Qt.GlobalColor.white)
+            painter.drawText(band, Qt.AlignmentFlag.AlignCenter, text)
 
 
 def _fitted(picture: QPixmap, frame: QRectF) -> QRectF:
