@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import napari_patchset
 from napari_patchset import ExportPlan, Override, Random, Tiled
+from napari_patchset.errors import SplitError
 from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits.split import ACROSS_SPLITS, Split
@@ -64,6 +66,39 @@ def test_the_hand_has_the_last_word_but_for_pixels_of_two_splits() -> None:
     across = int(np.flatnonzero(reasons >= 0)[0])
     verdicts = judge(grid, IMAGES, overrides=[Override.of(grid, across, IMAGES, True)], split=split)
     assert verdicts.reasons[verdicts.reason[across]] == ACROSS_SPLITS
+
+
+@settings(max_examples=30)
+@given(
+    st.sets(st.integers(0, 143), max_size=30),
+    st.sampled_from([Split(val=0.2, by="scene"), Split(val=0.2, by="block"), Split(folds=3)]),
+)
+def test_rejecting_by_hand_brings_no_other_patch_into_another_split(
+    rejected: set[int], split: Split
+) -> None:
+    grid = grid_of()
+    before = judge(grid, IMAGES, split=split)
+    overrides = [Override.of(grid, row, IMAGES, keep=False) for row in sorted(rejected)]
+    after = judge(grid, IMAGES, overrides=overrides, split=split)
+    others = [row for row in range(len(grid)) if row not in rejected]
+    np.testing.assert_array_equal(after.split[others], before.split[others])
+    np.testing.assert_array_equal(after.reason[others], before.reason[others])
+    assert not after.kept[sorted(rejected)].any()
+    if split.folds:
+        assert before.fold is not None
+        assert after.fold is not None
+        np.testing.assert_array_equal(after.fold[others], before.fold[others])
+
+
+def test_a_fold_that_is_rejected_by_hand_is_an_error() -> None:
+    grid = grid_of()
+    fold = judge(grid, IMAGES, split=Split(folds=3)).fold
+    assert fold is not None
+    rows = np.flatnonzero(fold == 2).tolist()
+    overrides = [Override.of(grid, row, IMAGES, keep=False) for row in rows]
+    with pytest.raises(SplitError, match=r"All patches of fold 2 are rejected by hand\. Keep"):
+        judge(grid, IMAGES, overrides=overrides, split=Split(folds=3))
+    assert judge(grid, IMAGES, overrides=overrides[1:], split=Split(folds=3)).fold_sizes[2] == 1
 
 
 def test_an_export_repeats_what_was_decided_by_hand(czi: MakeCzi, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Verdicts: the candidates that are exported, their split, and why the others are rejected.
 
 `judge` applies the filters to the metrics, retains a fraction of the rejected candidates if
-requested and what the user keeps by hand (`Override`), rejects near-duplicates and what the user
-rejects by hand, and splits the rest.
+requested and what the user keeps by hand (`Override`), rejects near-duplicates, splits the rest,
+and rejects what the user rejects by hand.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -158,7 +158,8 @@ def judge(
     """Decide on every candidate.
 
     The first filter that a candidate fails is its reason. Only candidates that no filter rejects
-    are split, so that the share of validation patches is one of the exported patches.
+    are split, so that the share of validation patches is one of the exported patches. Those that
+    the user rejects are split, too: so none of the others comes into another split.
 
     Parameters
     ----------
@@ -204,8 +205,9 @@ def judge(
     if dedupe is not None:
         reason[_duplicates(reason < 0, metrics, dedupe, is_wanted)] = len(reasons)
         reasons = (*reasons, DUPLICATE)
-    reason[is_unwanted] = len(filters) + 1  # last, or one that looks like it would take its place
+    by_hand = len(filters) + 1
     if split is None:
+        reason[is_unwanted] = by_hand
         return Verdicts(ALL, part, reason, reasons, metrics, limits)
     passed = reason < 0
     if passed.all():  # a million patches need no copy
@@ -214,6 +216,10 @@ def judge(
         part.fill(NO_SPLIT)
         part[passed] = split.assign(grid[passed], sources)
     reason[passed & (part == NO_SPLIT)] = len(filters)
+    if is_unwanted.any():
+        reason[is_unwanted] = by_hand
+        part[is_unwanted] = NO_SPLIT
+        split.check_folds(part)
     codes, fold = split.split_of(part), split.fold_of(part)
     return Verdicts(split.names_in(sources), codes, reason, reasons, metrics, limits, fold)
 

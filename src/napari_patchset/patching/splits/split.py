@@ -193,6 +193,15 @@ class Split(Settings):
             return None
         return np.where(part < self.folds, part, np.int8(-1))
 
+    def check_folds(self, part: Codes) -> None:
+        """Raise SplitError if a fold has no patch left, once some were rejected by hand."""
+        for fold in range(self.folds or 0):
+            if not (part == fold).any():
+                raise SplitError(
+                    f"All patches of fold {fold} are rejected by hand. Keep some of them, or "
+                    "choose fewer folds."
+                )
+
     def remark(self, counts: Mapping[str, int], folds: Sequence[int] = ()) -> str | None:
         """Return a sentence if a part is 1.5 times larger or smaller than wanted, or a fold tiny.
 
