@@ -92,6 +92,11 @@ def describe_os_error(error: Exception) -> str:
     return str(error)
 
 
+def printable(text: str) -> str:
+    r"""Return a text with the bytes of a file name that are not UTF-8, like \xe4, written out."""
+    return "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in text)
+
+
 class ExportError(PatchsetError, RuntimeError):
     """The export can't begin, resume or be completed."""
 

@@ -1,7 +1,9 @@
 """Names, folders and clocks as people have them."""
 
 import errno
+import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -27,6 +29,7 @@ from napari_patchset import (
 )
 from napari_patchset.errors import ExportError, UnreadableFileError
 from napari_patchset.exporting.writing.workdir import WorkDir
+from napari_patchset.source import local_path
 from napari_patchset.stacks.metadata import describe
 from support.czi_maker import MakeCzi, SceneSpec
 from support.export_makers import digests, plan_for
@@ -309,3 +312,58 @@ def test_a_name_that_is_not_utf8(tmp_path: Path, run: Callable[..., tuple[int, s
     code, _, error = run("info", folder / os.fsdecode(b"no \xe4.tif"))
     assert code == 1
     assert "/caf\\xe9/no \\xe4.tif: No such file" in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_no_name_that_is_not_utf8_breaks_a_message_or_what_is_printed_as_json(
+    tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    folder = tmp_path / os.fsdecode(b"d\xe9")
+    folder.mkdir()
+    y, x = np.ogrid[:64, :64]
+    names = (b"a\xff.tif", b"b\xff.tif", b"\xff.log", b"a\xff.geojson", b"p\xff.npy")
+    image, damaged, log, outlines, predictions = (folder / os.fsdecode(name) for name in names)
+    tifffile.imwrite(image, encode(y, x), photometric="minisblack")
+    damaged.write_bytes(b"damaged")
+    ring = [[0, 0], [40, 0], [40, 40], [0, 40], [0, 0]]
+    outlines.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    out, words = "a.patches.zarr", ("--patch-size", "16", "--overwrite", "--log-file", log)
+    np.save(predictions, np.zeros((16, 1, 16, 16), np.float32))
+    commands: dict[int, list[tuple[object, ...]]] = {
+        0: [
+            ("info", folder),
+            ("plan", image, damaged, *words, "--out", out),
+            ("status", out, "--of", 2),
+            ("export", image, *words, "--out", out, "--annotations", outlines),
+            ("verify", out),
+            ("geojson", out, "--out", folder / "places", "--overwrite"),
+            ("stitch", out, "--predictions", out, "--out", folder / "s.ome.zarr", "--overwrite"),
+            ("status", folder / "s.ome.zarr"),
+            ("stitch", out, "--predictions", predictions, "--out", "s.ome.zarr", "--overwrite"),
+        ],
+        1: [
+            ("info", damaged),
+            ("export", image, damaged, *words, "--out", out),
+            ("export", image, *words, "--out", folder / out),
+            ("export", image, *words, "--out", out, "--target", damaged),
+            ("geojson", out, "--out", folder / "places"),
+            ("status", folder / out),
+            ("verify", folder / out),
+        ],
+    }
+    for expected_code, lines in commands.items():
+        for line in lines:
+            for options in ((), ("--json",)):
+                code, printed, error = run(*line, *options)
+                assert code == expected_code, (line, printed, error)
+                assert not re.search("[\udc80-\udcff]", printed + error)
+                if options and line[0] != "info":
+                    events = [json.loads(event) for event in printed.splitlines()]
+                    assert json.dumps(events, ensure_ascii=False).encode()
+    logged = log.read_text("utf-8")
+    assert "Traceback" not in logged
+    assert r"d\xe9/b\xff.tif: not a TIFF file" in logged
+    summary = json.loads(
+        run("geojson", out, "--out", folder / "more", "--json")[1].splitlines()[-1]
+    )
+    assert local_path(summary["path"]) == str(folder / "more")

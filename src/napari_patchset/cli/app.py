@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from napari_patchset import __version__
 from napari_patchset.cli.report import REPORT
-from napari_patchset.cli.settings import add_settings, explain_bad_setting, stop_logging
+from napari_patchset.cli.settings import ESCAPED, add_settings, explain_bad_setting, stop_logging
 from napari_patchset.cli.signals import exit_code, interrupt_from_now
 from napari_patchset.credentials import hide_credentials
 from napari_patchset.errors import (
@@ -30,6 +30,7 @@ from napari_patchset.errors import (
     UnknownPixelSizeError,
     UnquotedNameError,
     describe_os_error,
+    printable,
 )
 
 COMMANDS = {
@@ -153,21 +154,15 @@ _REMEDIES_OF_DIFFERING = {
 """The same, by what sources differ in."""
 
 
-_ESCAPED = "patchset.escaped"
-
-
 def _escape(error: UnicodeError) -> tuple[str, int]:
     """Escape characters that a stream can't encode, bytes of a file name among them."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    part = error.object[error.start : error.end]
-    codes = (ord(c) - 0xDC00 if 0xDC80 <= ord(c) <= 0xDCFF else ord(c) for c in part)
-    return "".join(
-        chr(code).encode("ascii", "backslashreplace").decode() for code in codes
-    ), error.end
+    part = printable(error.object[error.start : error.end])
+    return part.encode("ascii", "backslashreplace").decode(), error.end
 
 
-codecs.register_error(_ESCAPED, _escape)
+codecs.register_error(ESCAPED, _escape)
 
 
 class _Remarks(logging.Handler):
@@ -182,7 +177,7 @@ def run() -> None:
     logging.getLogger("napari_patchset.stacks").handlers = [_Remarks(logging.WARNING)]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a file's name may hold what none can encode
-            stream.reconfigure(errors=_ESCAPED)
+            stream.reconfigure(errors=ESCAPED)
     try:
         with warnings.catch_warnings():
             REPORT.as_json = False

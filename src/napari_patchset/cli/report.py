@@ -9,12 +9,14 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from napari_patchset.credentials import hide_credentials
+from napari_patchset.errors import printable
 
 if TYPE_CHECKING:  # these take longer to import than help may take
     from collections.abc import Iterable
@@ -87,7 +89,7 @@ class Report:
 
     def warning(self, message: str) -> None:
         """Report a remark."""
-        message = hide_credentials(message)
+        message = printable(hide_credentials(message))
         logger.warning(message)
         if self.as_json:
             self._print("warning", message=message)
@@ -109,6 +111,7 @@ class Report:
 
     def difference(self, name: str, message: str) -> None:
         """Report a difference that `verify` found."""
+        message = printable(message)
         logger.warning("%s: %s", name, message)
         if self.as_json:
             self._print("difference", name=name, message=message)
@@ -118,6 +121,7 @@ class Report:
     def error(self, message: str, exit_code: int, *, is_printed: bool = False) -> None:
         """Report why the command fails; `is_printed` if standard error has it already."""
         self.close()
+        message = printable(message)
         logger.error(message)
         if self.as_json:
             self._print("error", message=message, exit_code=exit_code)
@@ -127,6 +131,7 @@ class Report:
     def summary(self, text: str, *, is_failure: bool = False, **figures: Any) -> None:
         """Report the result: as text if there is any, on standard error if it is a failure."""
         self.close()
+        text = printable(text)
         logger.info(text or "done")
         if self.as_json:
             if self._skipped:
@@ -145,7 +150,7 @@ class Report:
     def _print(self, event: str, **fields: Any) -> None:
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         head = {"version": VERSION, "time": time, "command": self._command, "event": event}
-        typer.echo(json.dumps({**head, **fields}, default=str))
+        typer.echo(json.dumps(_printable({**head, **fields}), default=str))
 
     def _draw(self, stage: str, done: int, total: int) -> None:
         if self._bar is None:
@@ -169,14 +174,28 @@ class Report:
         self._bar.update(task, description=DOING[stage], completed=done, total=total)
 
 
+def _printable(value: Any) -> Any:
+    """Return what is printed as JSON without characters that only a file name may hold."""
+    if isinstance(value, dict):
+        return {_printable(key): _printable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(each) for each in value]
+    return printable(str(value)) if isinstance(value, str | Path) else value
+
+
 def _with_absolute_paths(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return the paths in a summary as absolute ones, whatever folder its reader runs in."""
+    """Return the paths in a summary as absolute ones, whatever folder its reader runs in.
+
+    One that is not UTF-8 is the URL of the file.
+    """
+    from napari_patchset.source import path_text  # with what takes longer than help may take
+
     absolute: dict[str, Any] = {}
     for name, value in figures.items():
         if name in ("path", "folder") and value:
-            absolute[name] = os.path.abspath(value)
+            absolute[name] = path_text(os.path.abspath(value))
         elif name in ("files", "removed"):
-            absolute[name] = [os.path.abspath(path) for path in value]
+            absolute[name] = [path_text(os.path.abspath(path)) for path in value]
         elif name == "exports":
             absolute[name] = [{**each, **_with_absolute_paths(each)} for each in value]
     return absolute

@@ -22,7 +22,7 @@ import typer
 
 from napari_patchset.cli.report import REPORT
 from napari_patchset.credentials import hide_credentials
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import ArgumentError, printable
 
 RUNNING = "Running"
 """The group of these options in help."""
@@ -54,6 +54,10 @@ def flag(panel: str, name: str, text: str, short: str = "", **more: Any) -> Any:
     """Declare an option without a value, its group in help, its help, and perhaps a short name."""
     names = (name, short) if short else (name,)
     return typer.Option(*names, help=text, rich_help_panel=panel, **more)
+
+
+ESCAPED = "patchset.escaped"
+"""How a stream writes what it can't encode; see `app`."""
 
 
 class _LogFile(logging.FileHandler):
@@ -177,7 +181,7 @@ def _start_logging(context: typer.Context, path: Path | None) -> Path | None:
             raise ArgumentError(
                 f"the log {path}: there is no folder {path.parent}; create it, or name another one."
             )
-        handlers.append(_LogFile(path, encoding="utf-8"))
+        handlers.append(_LogFile(path, encoding="utf-8", errors=ESCAPED))
     if not handlers:
         return path
     for handler in handlers:
@@ -190,7 +194,7 @@ def _start_logging(context: typer.Context, path: Path | None) -> Path | None:
         version("napari-patchset"),
         platform.python_version(),
         platform.node(),
-        hide_credentials(" ".join(sys.argv)),
+        printable(hide_credentials(" ".join(sys.argv))),
     )
     return path
 

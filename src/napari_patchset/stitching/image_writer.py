@@ -23,6 +23,7 @@ from napari_patchset.errors import ExportError, PatchsetError
 from napari_patchset.jobs.status import WorkStatus, work_status
 from napari_patchset.patchset.files import permitted_by
 from napari_patchset.patchset.reader import PatchSet
+from napari_patchset.source import local_path
 from napari_patchset.stacks.cache import SharedCache
 from napari_patchset.stitching import ome_zarr
 from napari_patchset.stitching.blending import Box, PlacedPatches, blend_patches
@@ -54,7 +55,7 @@ class ImageWriter:
 
     def __init__(self, folder: StitchFolder) -> None:
         self.folder, self.plan = folder, folder.plan()
-        self._set = PatchSet(self.plan.patch_set)
+        self._set = PatchSet(local_path(self.plan.patch_set))
         if self._set.manifest.table_digest != self.plan.table_digest:
             raise ExportError(
                 f"{self.plan.patch_set} is not the set that the stitching was planned with; stitch "
@@ -220,7 +221,7 @@ class ImageWriter:
         """The predictions of each split of the plan."""
         ndim = len(self.plan.factor) + 2
         files = self.plan.predictions.items()
-        return [open_predictions(Path(file.path), split, ndim) for split, file in files]
+        return [open_predictions(Path(local_path(file.path)), split, ndim) for split, file in files]
 
 
 def stitch_shards(

@@ -23,6 +23,7 @@ from napari_patchset.jobs.folder import check_space
 from napari_patchset.jobs.own_files import check_apart
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.sharding import CodecName
+from napari_patchset.source import local_path, path_text
 from napari_patchset.stitching import ome_zarr
 from napari_patchset.stitching.blending import Blend, check_blend
 from napari_patchset.stitching.full_resolution import FullSize, Interpolation
@@ -226,7 +227,7 @@ def run_plan(
     folder.clear_stop()
     try:
         if folder.find_plan() is None:
-            with PatchSet(plan.patch_set) as patch_set:
+            with PatchSet(local_path(plan.patch_set)) as patch_set:
                 pyramids = planned_pyramids(folder, patch_set, plan)
                 records = read_records(patch_set)
             _check_space(folder, plan, pyramids)
@@ -338,7 +339,7 @@ def plan_stitching(
         _check_interpolation(options.full_resolution, first.dtype, factors)
         full_sizes = tuple(read_full_sizes(patch_set))
     return StitchPlan(
-        patch_set=str(patch_set.path),
+        patch_set=path_text(patch_set.path),
         table_digest=patch_set.manifest.table_digest,
         predictions=dict(files),
         blend=options.blend,

@@ -26,6 +26,7 @@ from napari_patchset.jobs.own_files import OwnFiles
 from napari_patchset.patchset.files import read_json, write_file
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX
 from napari_patchset.patchset.sharding import CodecName
+from napari_patchset.source import local_path, path_text
 from napari_patchset.stacks.fingerprint import file_key, folder_key
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.full_resolution import FullSize, Interpolation
@@ -45,13 +46,15 @@ class PredictionFile(Frozen):
     """Predictions of a split, and what they were when the plan was made."""
 
     path: str
+    """See `path_text`."""
     key: str
     """The fingerprint of the file, or of the folder: a copy, or a new date, changes nothing."""
 
     @classmethod
     def at(cls, path: Path) -> Self:
         """Describe what is at a path."""
-        return cls(path=str(path), key=folder_key(path) if path.is_dir() else file_key(path))
+        key = folder_key(path) if path.is_dir() else file_key(path)
+        return cls(path=path_text(path), key=key)
 
 
 class StitchPlan(Frozen):
@@ -60,7 +63,7 @@ class StitchPlan(Frozen):
     Attributes
     ----------
     patch_set, table_digest : str
-        The set, and the digest of its table.
+        The set (see `path_text`), and the digest of its table.
     predictions : dict of str to PredictionFile
         By split.
     blend : {"crop", "average", "hann"}
@@ -100,10 +103,10 @@ class StitchPlan(Frozen):
 
     def command(self, out: Path) -> str:
         """Return the command that stitches by this plan; it replaces what is there, as begun."""
-        paths = [f"{split}={file.path}" for split, file in self.predictions.items()]
+        paths = [f"{split}={local_path(file.path)}" for split, file in self.predictions.items()]
         return shlex.join(
             [
-                *("patchset", "stitch", self.patch_set),
+                *("patchset", "stitch", local_path(self.patch_set)),
                 *(word for path in paths for word in ("--predictions", path)),
                 *("--out", str(out), "--blend", self.blend, "--fill", str(self.fill)),
                 *("--channel-names", format_channels(self.channels), "--codec", self.codec),

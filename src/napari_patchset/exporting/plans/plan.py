@@ -19,6 +19,7 @@ from napari_patchset._model import Settings
 from napari_patchset.axes import DepthAxis
 from napari_patchset.channels import ChannelId, channel_indices, parse_channels
 from napari_patchset.credentials import strip_credentials
+from napari_patchset.errors import printable
 from napari_patchset.exporting.plans.image_refs import ParsedPixelSize, SourceRef, absolute_path
 from napari_patchset.patching.duplicates import HASH_HALVES, MAX_DISTANCE
 from napari_patchset.patching.filters.measurements import metric_columns, other_channels
@@ -246,8 +247,8 @@ class ExportPlan(Recipe):
             os.path.abspath(self.out).encode()
         except UnicodeEncodeError:
             raise ValueError(
-                f"the patch set's path {self.out!r} is not UTF-8, which its plan and table are "
-                "written in; choose another name or folder"
+                f"the patch set's path '{printable(self.out)}' is not UTF-8, which its plan and "
+                "table are written in; choose another name or folder"
             ) from None
         suffix = FORMATS[self.format].suffix
         if not self.out.endswith(suffix) or Path(self.out).name == suffix:

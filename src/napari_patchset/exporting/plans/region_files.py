@@ -17,6 +17,7 @@ from napari_patchset.annotations.geojson import is_geojson, read_geojson
 from napari_patchset.errors import ArgumentError, ExportError, UnreadableFileError
 from napari_patchset.patching.regions import FileRegion, GeoJsonRegion, MaskRegion, Masks, Region
 from napari_patchset.patching.strategies.base import PatchStrategy
+from napari_patchset.source import local_path
 from napari_patchset.stacks.cache import FileCache
 from napari_patchset.stacks.fingerprint import array_key, content_key
 from napari_patchset.stacks.opening import open_stack
@@ -42,7 +43,7 @@ def read_annotations(path: str, progress: Progress = _ignore) -> Annotations:
     `progress` is called with the bytes read so far and in all; an exception that it raises ends the
     reading.
     """
-    return _READ.get(Path(path), lambda file: read_geojson(file, progress))
+    return _READ.get(Path(local_path(path)), lambda file: read_geojson(file, progress))
 
 
 def file_region(path: str, progress: Progress = _ignore) -> GeoJsonRegion | MaskRegion:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from napari_patchset._model import Frozen
 from napari_patchset.credentials import hide_credentials
-from napari_patchset.errors import ExportError, UnreachableError, describe_os_error
+from napari_patchset.errors import ExportError, UnreachableError, describe_os_error, printable
 from napari_patchset.stacks.retrying import is_transient
 
 
@@ -32,7 +32,7 @@ class Failure(Frozen):
             cause = cause.__cause__
         return cls(
             source=str(source),
-            message=hide_credentials(describe_os_error(error)),
+            message=printable(hide_credentials(describe_os_error(error))),
             is_transient=isinstance(error, UnreachableError) or is_transient(error),
         )
 

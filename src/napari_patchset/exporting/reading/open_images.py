@@ -106,7 +106,7 @@ class PlannedFiles:
 
     def _has_planned_content(self, ref: ImageRef, key: str, touched: Collection[str]) -> bool:
         if is_geojson(ref.path):
-            return digest_file(Path(ref.path)) == key
+            return digest_file(Path(local_path(ref.path))) == key
         try:
             with call_with_retries(str(ref), partial(ref.open, self._plan.depth_axis)) as stack:
                 keyed = set(files_of(stack)) or {ref.path}

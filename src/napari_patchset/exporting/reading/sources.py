@@ -20,7 +20,7 @@ from napari_patchset.exporting.reading.open_images import files_of, open_source
 from napari_patchset.patching.splits.sheet_columns import WELL
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import digest_file
-from napari_patchset.source import SceneId, SourceInfo, is_remote
+from napari_patchset.source import SceneId, SourceInfo, is_remote, local_path
 from napari_patchset.stacks.fingerprint import content_key, has_own_key
 from napari_patchset.stacks.metadata import SceneSummary, describe, find_well
 from napari_patchset.stacks.opening import list_scenes
@@ -147,7 +147,7 @@ class SourceDescriber:
             self._keys[ref.path] = before.key
             return self(source, role).model_dump() != before.model_dump()
         if is_geojson(ref.path):
-            return digest_file(Path(ref.path)) != before.key
+            return digest_file(Path(local_path(ref.path))) != before.key
         if ref.path in self._keys:
             return self._keys[ref.path] != before.key
         with call_with_retries(str(ref), partial(ref.open, self._plan.depth_axis)) as stack:
