@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -28,6 +28,7 @@ from napari_patchset import (
     ExportPlan,
     PatchSet,
     Random,
+    SourceRef,
     Split,
     Stitcher,
     Tiled,
@@ -39,8 +40,11 @@ from napari_patchset import (
 )
 from napari_patchset.patchset.files import DRAFT_PATTERN
 from napari_patchset.patchset.sharding import CODECS, CodecName
+from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import channel_colors
 from napari_patchset.stitching import ome_zarr, stitched_image
+from napari_patchset.stitching.image_writer import ImageWriter, stitch_status
+from napari_patchset.stitching.stitch import StitchProgress
 from napari_patchset.stitching.stitch_folder import StitchFolder
 from support.czi_maker import SceneSpec, make_czi
 from support.pixels import whole
@@ -480,11 +484,78 @@ def test_what_was_stopped_is_resumed_to_the_same_bytes(stop_after: int, tmp_path
     assert not out.exists()
     first = next(iter(iter_stitch(made.path, predicted, out, blend="average")))
     assert first.done >= event.done
-    with pytest.raises(DestinationExistsError, match="unfinished stitching of another plan"):
-        stitch(made.path, predicted, out, blend="hann")
+    if stop_after:
+        with pytest.raises(DestinationExistsError, match="unfinished stitching of another plan"):
+            stitch(made.path, predicted, out, blend="hann")
     result = stitch(made.path, predicted, out, blend="average")
     assert digests(result.path) == digests(reference.path)
     assert not out.with_name("o.ome.zarr.partial").exists()
+
+
+def test_a_plan_of_which_no_shard_is_written_gives_way_to_another(tmp_path: Path) -> None:
+    made = export_scenes(tmp_path)
+    predicted, out = as_floats(made, tmp_path / "p.npy"), tmp_path / "o.ome.zarr"
+    with closing(iter_stitch(made.path, predicted, out, blend="average")) as events:
+        assert next(events).done == 0
+    reference = stitch(made.path, predicted, tmp_path / "r.ome.zarr", blend="hann")
+    assert digests(stitch(made.path, predicted, out, blend="hann").path) == digests(reference.path)
+
+
+@pytest.mark.parametrize("has_shards", [False, True])
+def test_an_error_leaves_nothing_unless_a_shard_is_written(
+    has_shards: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = export_scenes(tmp_path)
+    out, real = tmp_path / "o.ome.zarr", ImageWriter.write_shard
+    before = set(tmp_path.iterdir())
+
+    def write(writer: ImageWriter, level: int, number: int) -> None:
+        if number or not has_shards:
+            raise ExportError("refused")
+        real(writer, level, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageWriter, "write_shard", write)
+        with pytest.raises(ExportError, match="refused"):
+            stitch(made.path, made.path, out, workers=1)
+    left = {Path(f"{out}.partial")} if has_shards else set()
+    assert set(tmp_path.iterdir()) - before == left
+    assert stitch(made.path, made.path, out).covered == 1
+
+
+def test_a_plan_that_cannot_be_read_is_refused_or_overwritten(tmp_path: Path) -> None:
+    made, out = export_scenes(tmp_path), tmp_path / "o.ome.zarr"
+    with closing(iter_stitch(made.path, made.path, out, workers=1)) as events:
+        write_a_shard(events)
+    Path(f"{out}.partial", "stitching.json").write_text('{"patch_set": 1')
+    with pytest.raises(ExportError, match="can't be read; start over with overwrite"):
+        stitch(made.path, made.path, out)
+    assert stitch_status(out).next == "the command that began it, with --overwrite"
+    assert stitch(made.path, made.path, out, overwrite=True).covered == 1
+
+
+def test_lengths_in_micrometres_are_stitched_as_the_pixels_that_they_are(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(1, 60_000, (90, 140), np.uint16)
+    write(tmp_path / "a.tif", image)
+    ref = SourceRef(path=tmp_path / "a.tif", pixel_size=PixelSize(y=1, x=0.25))
+    in_pixels = Tiled(size=(32, 16), overlap=(8, 3), small="pad")
+    for n, lengths in enumerate(
+        [
+            {"overlap": ("8um", "0.75um")},
+            {"size": ("32um", "4um")},
+            {"size": ("32um", 16), "overlap": (8, "0.75um")},
+        ]
+    ):
+        strategy = Tiled.model_validate({**dict(in_pixels), **lengths})
+        plan = ExportPlan(sources=[ref], out=tmp_path / f"{n}.patches.zarr", strategy=strategy)
+        stitched = stitch(plan.out, export(plan).path, tmp_path / f"{n}.ome.zarr")
+        assert stitched.covered == 1
+        assert np.array_equal(zarr.open_group(stitched.path, mode="r")["0"][0], image)
+
+
+def write_a_shard(events: Iterator[StitchProgress]) -> None:
+    while not next(events).done:
+        pass
 
 
 def as_npy(images: NDArray[Any], path: Path) -> Path:
@@ -601,7 +672,7 @@ def test_a_set_that_was_replaced_is_noticed(tmp_path: Path) -> None:
     predicted = as_floats(made, tmp_path / "p.npy")
     out = tmp_path / "o.ome.zarr"
     events = iter_stitch(made.path, predicted, out)
-    next(events)
+    write_a_shard(events)
     events.close()
     manifest = json.loads((made.path / "zarr.json").read_text())
     manifest["attributes"]["patchset"]["manifest"]["table_digest"] = "0" * 32
@@ -630,7 +701,7 @@ def test_a_stitcher_does_not_remove_an_unfinished_stitching(tmp_path: Path) -> N
     made = export_scenes(tmp_path)
     out = tmp_path / "o.ome.zarr"
     events = iter_stitch(made.path, made.path, out)
-    next(events)
+    write_a_shard(events)
     events.close()
     with pytest.raises(DestinationExistsError, match="unfinished stitching"):
         Stitcher(made.path, out)

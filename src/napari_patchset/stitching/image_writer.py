@@ -317,12 +317,10 @@ def folder_status(folder: StitchFolder) -> WorkStatus:
     """Return how far the stitching in a folder is, whose plan may be damaged."""
     folder.check_own()
     status = work_status(folder, folder.out)
-    try:
-        plan = folder.find_plan()
-    except ExportError:  # it can be removed all the same
-        plan = None
+    plan = folder.readable_plan()
     if plan is None:
-        return status
+        starts_over = ", with --overwrite" if status.next and folder.has_shards else ""
+        return replace(status, next=status.next + starts_over)
     if folder.is_in_place:
         stage, shards, missing = "done", 0, 0
     else:

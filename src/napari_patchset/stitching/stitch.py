@@ -7,7 +7,7 @@ the shards of full resolution, then level by level. The same call resumes what w
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from napari_patchset._model import Frozen
 from napari_patchset.channels import format_channels
-from napari_patchset.errors import ArgumentError
+from napari_patchset.errors import ArgumentError, PatchsetError
 from napari_patchset.jobs.executors import DEFAULT_MEMORY, DEFAULT_WORKERS, run_jobs
 from napari_patchset.jobs.folder import check_space
 from napari_patchset.jobs.own_files import check_apart
@@ -192,7 +192,13 @@ def iter_stitch(
             if not overwrite:
                 folder.check_not_begun()
             folder.discard()
-        yield from run_plan(folder, plan, executor, workers, memory, overwrite)
+        try:
+            yield from run_plan(folder, plan, executor, workers, memory, overwrite)
+        except (PatchsetError, OSError):
+            if not folder.has_shards:  # nothing to resume, and nothing may have the name
+                with suppress(OSError):  # the disk may be gone, and the first error matters
+                    folder.discard()
+            raise
 
 
 def check_stitching(

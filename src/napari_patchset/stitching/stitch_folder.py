@@ -201,9 +201,16 @@ class StitchFolder(JobFolder[StitchPlan]):
         path = self.rows_path(split)
         return np.load(path) if path.exists() else None
 
+    def readable_plan(self) -> StitchPlan | None:
+        """Read the plan, None if there is none, or one that can't be read."""
+        try:
+            return self.find_plan()
+        except ExportError:
+            return None
+
     def has_plan(self, plan: StitchPlan) -> bool:
         """Return whether the plan is this one; NaN, as a fill value, equals itself."""
-        own = self.find_plan()
+        own = self.readable_plan()
         return own is not None and own.model_dump_json() == plan.model_dump_json()
 
     @property
@@ -216,9 +223,15 @@ class StitchFolder(JobFolder[StitchPlan]):
         attributes: dict[str, Any] = read_json(self.out / "zarr.json")["attributes"][ATTRIBUTE]
         return attributes
 
+    @property
+    def has_shards(self) -> bool:
+        """Whether a shard of a plan is written, so that there is something to resume."""
+        return self.is_planned and any(self.root.glob("done/*/*.json"))
+
     def check_not_begun(self) -> None:
-        """Raise DestinationExistsError if a stitching is unfinished here."""
-        if self.find_plan() is not None:
+        """Raise an error if a shard of an unfinished stitching is written here."""
+        if self.has_shards:
+            self.plan()  # or raise that it can't be read
             raise DestinationExistsError(
                 f"{self.root} holds an unfinished stitching of another plan; choose another name "
                 "or delete it."

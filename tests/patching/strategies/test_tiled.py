@@ -86,6 +86,17 @@ def test_cropped_tiles_give_the_image(case: tuple, overlap: int, narrowed: bool)
         )
 
 
+def test_crops_of_lengths_are_those_of_the_pixels_that_were_planned() -> None:
+    sized = source(1, 1, 90, 140).model_copy(update={"pixel_size": PixelSize(y=1, x=0.25)})
+    sources = [sized, sized.model_copy(update={"key": "other"})]
+    in_pixels = Tiled(size=(32, 16), overlap=(8, 3))
+    lengths = Tiled(size=("32um", 16), overlap=(8, "0.75um"))
+    grid = lengths.plan(sources)
+    assert np.array_equal(grid.start, in_pixels.plan(sources).start)
+    of_lengths, of_pixels = (each.crops(grid, sources) for each in (lengths, in_pixels))
+    assert all(map(np.array_equal, of_lengths, of_pixels))
+
+
 def test_only_shifted_tiles_can_be_stitched() -> None:
     tiled, image = Tiled(size=(8, 8), edge="balance"), [source(1, 1, 20, 20)]
     with pytest.raises(ArgumentError, match="'balance' can't be stitched"):

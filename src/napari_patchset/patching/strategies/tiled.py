@@ -97,6 +97,8 @@ class Tiled(SizedStrategy):
             raise ArgumentError(
                 f"Tiles with the edge {self.edge!r} can't be stitched; use 'shift'."
             )
+        if (strategy := self._in_pixels_of(sources[0])) is not self:  # as they were planned
+            return strategy.crops(grid, sources)
         crops = Crops(*(np.empty(grid.start.shape, np.int64) for _ in Crops._fields))
         for index in np.unique(grid.source_index).tolist():
             selected = self._select(index, sources[index])
