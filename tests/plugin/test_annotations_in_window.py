@@ -250,7 +250,7 @@ def test_what_depended_on_removed_layers_is_dropped_together_and_told(
     window.until(lambda: is_open(window))
     window.settle()
     use(window, "Tumor", "only inside")
-    form, notice = window.widget.form, window.widget.notice
+    form, notice = window.widget.form, window.widget.texts.notice
     window.unfold("Region")
     window.type_number(form.region.inside, 50)
     assert form.folds["Region"].button.text() == "Region: 50% inside"
@@ -280,7 +280,7 @@ def test_uses_stay_until_the_last_outlines_of_an_image_are_removed(
     window: Window, czi: MakeCzi, outlines: Path
 ) -> None:
     window.open(czi(*(SceneSpec(id=i, rect=(900 * i, 0, 64, 64)) for i in range(2))))
-    section, notice = window.widget.form.annotations, window.widget.notice
+    section, notice = window.widget.form.annotations, window.widget.texts.notice
     for scene in range(2):
         window.click_scene(scene)
         drop(window, outlines)

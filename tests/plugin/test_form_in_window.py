@@ -75,7 +75,7 @@ def test_a_region_is_drawn_and_ranges_are_typed_or_taken_from_the_sliders(
     window.until(lambda: f"<b>{6 * 4 * 6}</b> patches" in window.summary)
     assert window.widget.form.region.layer.value is None
     notice = "Region: layer 'Patch region' was removed; patches may lie anywhere."
-    assert window.widget.notice.text() == notice
+    assert window.widget.texts.notice.text() == notice
 
     rows = window.widget.form.region.rows
     assert list(rows) == ["T", "Z"]
@@ -269,7 +269,7 @@ def test_a_target_beside_the_image_is_exported_but_no_labels_layer_that_was_remo
     window.settle()
     assert box.value is None
     notice = "Labels: layer 'cells' was removed; patches are exported without labels."
-    assert window.widget.notice.text() == notice
+    assert window.widget.texts.notice.text() == notice
     window.export_to(tmp_path / "made.patches.zarr").close()
     assert (tmp_path / "made.patches.zarr" / "all" / "target").is_dir()
     assert not (tmp_path / "made.patches.zarr" / "all" / "labels").exists()
@@ -491,7 +491,7 @@ def test_a_hidden_channel_is_named_and_what_is_wrong_with_them_legible_in_every_
         for box in window.widget.form.channels.boxes:
             window.tick(box.native)
         assert "No channel is ticked" in window.summary
-        picture = window.widget.summary.grab().toImage()
+        picture = window.widget.texts.summary.grab().toImage()
         seen = [
             picture.pixelColor(x, y).lightness()
             for x in range(picture.width())

@@ -124,7 +124,7 @@ def test_what_is_used_first_is_seen_in_a_low_window(window: Window, file: Path) 
 def test_a_text_that_is_longer_than_its_box_scrolls_and_is_whole_in_the_tooltip(
     window: Window,
 ) -> None:
-    box, label = window.widget.texts, window.widget.summary
+    box, label = window.widget.texts, window.widget.texts.summary
     height, before = box.height(), window.widget.preview.pick_button
     assert box.focusPolicy() == Qt.FocusPolicy.NoFocus
     label.setText("word " * 200)
@@ -137,10 +137,10 @@ def test_a_text_that_is_longer_than_its_box_scrolls_and_is_whole_in_the_tooltip(
     window.qtbot.keyClick(box, Qt.Key.Key_Down)
     assert box.verticalScrollBar().value() > 0
     assert tooltip(box.viewport()) == f"<qt>{label.text()}</qt>"
-    window.widget.notice.setText("Layer 'a<b>' & b\nwas removed")  # plain text
-    window.widget.notice.show()
+    window.widget.texts.notice.setText("Layer 'a<b>' & b\nwas removed")  # plain text
+    window.widget.texts.notice.show()
     assert "a&lt;b&gt;&#x27; &amp; b<br>was removed<br>word" in tooltip(box.viewport())
-    window.widget.notice.hide()
+    window.widget.texts.notice.hide()
     label.setText("short")
     window.until(lambda: box.verticalScrollBar().maximum() == 0)
     tooltip(box.viewport())

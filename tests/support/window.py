@@ -189,7 +189,7 @@ class Window:
 
     @property
     def summary(self) -> str:
-        return self.widget.summary.text()
+        return self.widget.texts.summary.text()
 
     @property
     def is_idle(self) -> bool:

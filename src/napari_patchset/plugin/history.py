@@ -68,6 +68,32 @@ class History:
         what = _exchange(self._undone, self._done)
         return f"Redone: {what}" if what else "Nothing to redo"
 
+    def bind_keys(
+        self, viewer: Viewer, windows: Sequence[QWidget], tell: Callable[[str], None]
+    ) -> Callable[[], None]:
+        """Let the keys of undo and redo work over the image and in widgets; return how to end it.
+
+        Text fields, and napari's own layers of labels, have these keys first.
+        """
+        keys = QKeySequence.StandardKey
+        for window, (key, act) in product(
+            windows, ((keys.Undo, self.undo), (keys.Redo, self.redo))
+        ):
+            shortcut = QShortcut(QKeySequence(key), window)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(lambda act=act: tell(act()))
+        bound = list[str]()
+        for name, act in (("Control-Z", self.undo), ("Control-Shift-Z", self.redo)):
+            with suppress(ValueError):  # somebody has bound it already
+                viewer.bind_key(name, lambda _, act=act: tell(act()))
+                bound.append(name)
+
+        def unbind() -> None:
+            for name in bound:
+                viewer.bind_key(name, None)
+
+        return unbind
+
 
 def _exchange(edits: list[Edit], others: list[Edit]) -> str:
     """Exchange the value of the last edit that changes something, and return what it was."""
@@ -79,28 +105,3 @@ def _exchange(edits: list[Edit], others: list[Edit]) -> str:
             edit.set(edit.value)
             return edit.what
     return ""
-
-
-def bind_undo_keys(
-    viewer: Viewer, windows: Sequence[QWidget], undo: Callable[[], None], redo: Callable[[], None]
-) -> Callable[[], None]:
-    """Let the keys of undo and redo work over the image and in widgets, and return how to end it.
-
-    Text fields, and napari's own layers of labels, have these keys first.
-    """
-    keys = QKeySequence.StandardKey
-    for window, (key, act) in product(windows, ((keys.Undo, undo), (keys.Redo, redo))):
-        shortcut = QShortcut(QKeySequence(key), window)
-        shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        shortcut.activated.connect(act)
-    bound = list[str]()
-    for name, act in (("Control-Z", undo), ("Control-Shift-Z", redo)):
-        with suppress(ValueError):  # somebody has bound it already
-            viewer.bind_key(name, lambda _, act=act: act())
-            bound.append(name)
-
-    def unbind() -> None:
-        for name in bound:
-            viewer.bind_key(name, None)
-
-    return unbind

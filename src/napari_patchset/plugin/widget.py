@@ -5,42 +5,38 @@ into a `PlanPreview` in a background thread; `PreviewControl` draws that.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.layers import Image, Labels
+from napari.layers import Labels
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QLabel
 
 from napari_patchset.errors import ArgumentError, SplitError
-from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.patching.splits.sheet_columns import WELL
 from napari_patchset.plugin.canvas.annotations import AnnotationControl
 from napari_patchset.plugin.canvas.placing import PlaceControl
+from napari_patchset.plugin.canvas.plan_texts import PlanTexts
 from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.canvas.regions import RegionControl
-from napari_patchset.plugin.canvas.summary import border_hint, size_hint, summarize
+from napari_patchset.plugin.canvas.summary import border_hint, size_hint
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan, folder_of, message, notifying
 from napari_patchset.plugin.export_control import ExportControl
 from napari_patchset.plugin.form.export_section import ExportSection
-from napari_patchset.plugin.form.fields import TextBox
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.form.scroll_panel import Panel
-from napari_patchset.plugin.history import Edit, History, bind_undo_keys
-from napari_patchset.plugin.layers.layer_stack import file_name, layer_at, register_layer
-from napari_patchset.plugin.layers.viewer_images import channels_of, check_straight, lie_elsewhere
-from napari_patchset.plugin.napari_compat import call_when_closing, import_ahead, theme_colors
+from napari_patchset.plugin.history import Edit, History
+from napari_patchset.plugin.layers.layer_stack import file_name, layer_at
+from napari_patchset.plugin.layers.viewer_images import channels_of, lie_elsewhere
+from napari_patchset.plugin.napari_compat import call_when_closing, import_ahead
+from napari_patchset.plugin.plan_form import PlanForm
 from napari_patchset.plugin.plan_preview import PlanPreview
 from napari_patchset.plugin.planning import PlanControl
 from napari_patchset.plugin.preferences import OutputDefaults, read_output_defaults
 from napari_patchset.plugin.scene_context import LoadedPlan, SceneContext, load_plan
 from napari_patchset.plugin.scenes.source_control import SourceControl
-from napari_patchset.plugin.state import DESCRIPTIONS, FormState, plan_pairs, with_pairs
+from napari_patchset.plugin.state import DESCRIPTIONS, FormState
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 
 if TYPE_CHECKING:
@@ -51,9 +47,6 @@ _NOTHING_OPEN = (
     "Sample > Cells in three scenes (Patchset)."
 )
 
-_LINES, _PER_LINE = (3, 7), 120
-"""The fewest and the most lines of the texts, and the height of a panel for each of them."""
-
 
 class PatchesWidget(Panel):
     """Pick the scene and the depth axis, see the grid on the image, export the patch set."""
@@ -62,7 +55,6 @@ class PatchesWidget(Panel):
         super().__init__()
         self._released = False
         self._viewer = napari_viewer
-        self._loaded_sources = tuple[SourceRef, ...]()
         # napari's layer list may not be changed from within its own events.
         self._refresh_soon = single_shot_timer(self, self._refresh)
         # What has grown is laid out by then.
@@ -75,8 +67,11 @@ class PatchesWidget(Panel):
         self.annotations = AnnotationControl(
             napari_viewer, self.form.annotations, lambda: self.source_control.shown_scene, self
         )
+        self._plan_form = PlanForm(
+            napari_viewer, self.form, self.source_control, self.region_control, self.annotations
+        )
         self.source, self.picker = self.source_control.section, self.source_control.picker
-        self.patches, self.export, self.summary = self.form.patches, ExportSection(), QLabel()
+        self.patches, self.export = self.form.patches, ExportSection()
         self.preview = PreviewControl(napari_viewer, self)
         self.placing = PlaceControl(self.preview, self.form.strategy)
         self.plans = PlanControl(self, lambda: self.preview.rows_in_view)
@@ -84,10 +79,7 @@ class PatchesWidget(Panel):
         self._stitching: StitchControl | None = None
         self.loading, self.preferences = Worker(), Worker()
         self.history = History()
-        self.notice = QLabel()
-        self.notice.setTextFormat(Qt.TextFormat.PlainText)
-        self.notice.hide()
-        self.texts = TextBox([self.notice, self.summary, self.preview.plane], lines=_LINES[0])
+        self.texts = PlanTexts(self.preview.plane)
         self.fill(
             (
                 *(self.source.native, self.picker, self.source_control.extra_files.native),
@@ -107,7 +99,7 @@ class PatchesWidget(Panel):
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Fit the texts and the map of scenes into the height that the main fields leave."""
         super().resizeEvent(event)
-        self.texts.reserve(min(max(self.height() // _PER_LINE, _LINES[0]), _LINES[1]))
+        self.texts.fit(self.height())
         parts = (self.source, self.source_control.extra_files.row, *self.patches.fields)
         used = (self.picker.names, *(each.native for each in parts))
         self.picker.take(self.room_left_by(used))
@@ -121,20 +113,7 @@ class PatchesWidget(Panel):
         ArgumentError, ValidationError
             If its values do not fit each other.
         """
-        shown, context = self.source_control.shown_scene, self.source_control.context
-        if shown is None or context is None:
-            return None
-        check_straight(shown.layers[-1])
-        sources, index = self.source_control.sources(context)
-        recipe = self.form.recipe(self.region_control.region(shown))
-        keys = {info.key for ref in sources if (info := DESCRIPTIONS.latest(ref))}
-        recipe = recipe.with_overrides_of(keys)
-        sources = with_pairs(sources, self.form.pairs.of_image, self._loaded_sources)
-        sources = self.annotations.paired(sources)
-        split, out = self.form.split, self.export.destination
-        state = FormState(sources, index, recipe, out, split.samples.path, split.shown_fold)
-        sources = split.samples.assign(sources, lambda: state.names)
-        return replace(state, sources=sources, class_colors=self.form.annotations.patch_colors)
+        return self._plan_form.read(self.export.destination)
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -238,7 +217,7 @@ class PatchesWidget(Panel):
         self.annotations.opened.connect(lambda: self.scroll_soon.start())
         self.export.out.changed.connect(self._plan)
         self.plans.changed.connect(self._show)
-        self.plans.waiting.connect(lambda text: self._show_text(text))
+        self.plans.waiting.connect(lambda text: self.texts.tell(text))
         self.plans.failed.connect(self._on_failed)
         self.export.load_plan.triggered.connect(lambda: self._load())
         self.escaped.connect(self.export.dismiss)
@@ -250,11 +229,8 @@ class PatchesWidget(Panel):
 
     def _connect_history(self) -> None:
         """Record what is done by hand, and have keys undo it."""
-        undo, redo = (
-            lambda act=act: self.preview.status.tell(act())
-            for act in (self.history.undo, self.history.redo)
-        )
-        self._unbind_keys = bind_undo_keys(self._viewer, (self, self.preview.gallery), undo, redo)
+        windows = self, self.preview.gallery
+        self._unbind_keys = self.history.bind_keys(self._viewer, windows, self.preview.status.tell)
         for part in (self.form, self.form.strategy, self.form.filters, self.annotations):
             part.done.connect(self._record)
 
@@ -264,39 +240,17 @@ class PatchesWidget(Panel):
 
     def _refresh(self) -> None:
         """Offer the current layers; what depends on layers that are gone goes with them."""
-        notices = self._drop_removed()
-        self.region_control.refresh()
-        self.source_control.refresh()
-        self.annotations.refresh()
-        self.form.pairs.offer(self.source.file.value, self.source_control.others)
+        notices = self._plan_form.refresh()
         self.preview.overlay.lift()
         if self.source.file.value is None:
-            self._show_text(self._nothing_chosen)
+            self.texts.tell(self._nothing_chosen)
         self._show_hidden()
         if notices:
-            self._show_notices(notices)
+            self.texts.notify(notices)
             self._plan()
 
-    def _drop_removed(self) -> list[str]:
-        """Drop what depends on layers that were removed, and return what it was."""
-        layers = [each for each in self._viewer.layers if isinstance(each, Image | Labels)]
-        with self.form.changed.blocked():
-            notices = [
-                *self.form.pairs.drop_removed(set(map(register_layer, layers))),
-                *self.region_control.drop_removed(),
-                *self.annotations.drop_removed(),
-            ]
-        if notices:
-            self.form.reset_inside()
-        return notices
-
-    def _show_notices(self, notices: Sequence[str]) -> None:
-        """Show what was dropped, until the form is changed or another image is open."""
-        self.notice.setText("\n".join(notices))
-        self.notice.setVisible(bool(notices))
-
     def _on_form(self) -> None:
-        self._show_notices([])
+        self.texts.notify(())
         self._plan()
 
     @property
@@ -314,13 +268,13 @@ class PatchesWidget(Panel):
         self._forget()  # a file that is opened again may have changed
         self.form.turn_to(self.source.file.value, self._is_alone)
         if self.source.file.value is not None:
-            self._show_notices([])
+            self.texts.notify(())
         self.form.filters.forget()
         self.form.split.samples.image = self.source.file.value
         self.export_control.forget()
         with self.export.out.changed.blocked():  # the form does not fit the image yet
             self.export.turn_to(self.source.file.value)
-        self.form.pairs.offer(self.source.file.value, self.source_control.others)
+        self._plan_form.offer_pairs()
         self._show_parts()
         self._plan()
 
@@ -388,7 +342,7 @@ class PatchesWidget(Panel):
             hints = size_hint(planned.grid.size, planned.shown_source, typed), border_hint(planned)
             self.patches.show_hint("<br>".join(filter(None, hints)))
             self.form.split.show_error("")
-            self._show_text(self._summarize(planned))
+            self._sum_up(planned)
             self.form.filters.draw(planned.state.recipe.filters, planned.histograms)
             self.source_control.extra_files.show_counts(planned.counts)
             self.form.pairs.show_elsewhere(
@@ -398,17 +352,14 @@ class PatchesWidget(Panel):
             self.placing.follow(planned)
             self.export_control.follow(planned)
 
-    def _summarize(self, planned: PlanPreview) -> str:
-        names = ", ".join(self.form.channels.hidden_names)
-        hidden = f"<br>Goes into the set, though hidden here: {escape(names)}" if names else ""
-        notices = [f"<br>{escape(each)}" for each in self.form.notices]
-        return summarize(planned) + hidden + "".join(notices)
+    def _sum_up(self, planned: PlanPreview) -> None:
+        self.texts.sum_up(planned, self.form.channels.hidden_names, self.form.notices)
 
     def _show_hidden(self) -> None:
         """Show which of the exported channels are hidden in the viewer."""
         self.form.show_hidden(self.source_control.hidden_channels)
         if (planned := self.plans.current) is not None:
-            self._show_text(self._summarize(planned))
+            self._sum_up(planned)
 
     def _on_failed(self, error: Exception) -> None:
         if not isinstance(error, USER_ERRORS):
@@ -422,13 +373,7 @@ class PatchesWidget(Panel):
         self.preview.clear()
         self.patches.show_hint("")
         self.source_control.extra_files.show_counts({})
-        self._show_text(why, is_error)
-
-    def _show_text(self, text: str, is_error: bool = False) -> None:
-        style = f"color: {theme_colors().error.name()}" if is_error else ""
-        if style != self.summary.styleSheet():
-            self.summary.setStyleSheet(style)
-        self.summary.setText(text)
+        self.texts.tell(why, is_error)
 
     def _form_state(self) -> FormState:
         self.patches.judge()  # a click on a button of macOS leaves the field its focus
@@ -447,19 +392,8 @@ class PatchesWidget(Panel):
 
     @notifying
     def _on_loaded(self, loaded: LoadedPlan) -> None:
-        plan = loaded.plan
         self.preferences.stop()
         self.plans.forget()
         self.history.forget()
-        self.source_control.load(loaded)
-        self.form.turn_to(loaded.context.path, is_alone=False)
-        self.form.load(plan.recipe)
-        self.region_control.load(plan.strategy, loaded.masks)
-        self.annotations.load(plan.sources)
-        self._loaded_sources = tuple(
-            source.model_copy(update={"labels": None}) if source.draws_labels else source
-            for source in plan.sources
-        )
-        self.form.pairs.load(plan_pairs(self._loaded_sources))
-        self.form.split.samples.load(plan.sources)
-        self.export.out.value = Path(plan.out)
+        self._plan_form.load(loaded)
+        self.export.out.value = Path(loaded.plan.out)

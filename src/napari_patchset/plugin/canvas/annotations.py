@@ -5,7 +5,6 @@ outlines. A plan names files: that which a layer shows, or, once it was changed 
 written with its outlines (`drawn_outlines`).
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +24,17 @@ from napari_patchset.plugin.canvas.drawn_outlines import (
     DrawnOutlines,
     Key,
     ReadOutlines,
+    is_annotation,
+    list_classes,
     read_outlines,
 )
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_outlines, folder_of, message, notifying
-from napari_patchset.plugin.form.annotations import AnnotationsSection, ClassInfo
+from napari_patchset.plugin.form.annotations import AnnotationsSection
 from napari_patchset.plugin.history import Edit
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.layers.outlines import (
     ImageSpace,
     add_class,
-    class_names,
     classes_of,
     draw_next_with,
     draw_with,
@@ -43,7 +43,6 @@ from napari_patchset.plugin.layers.outlines import (
     remove_class,
     rename_class,
     set_classes,
-    with_colors,
 )
 from napari_patchset.plugin.layers.viewer_images import SceneLayers
 from napari_patchset.plugin.napari_compat import drop_orphans
@@ -151,7 +150,7 @@ class AnnotationControl:
             self._show_classes()
             return
         key = self._turn_to(shown)
-        layers = [layer for layer in self._viewer.layers if _is_annotation(layer)]
+        layers = [layer for layer in self._viewer.layers if is_annotation(layer)]
         for layer in layers:
             if isinstance(layer, Shapes):
                 self._drawn.follow(layer)
@@ -330,21 +329,9 @@ class AnnotationControl:
     # Classes
 
     def _show_classes(self) -> None:
-        chosen, classes = self._choice, list[ClassInfo]()
-        if isinstance(chosen, Shapes):
-            counts = Counter(class_names(chosen))
-            classes = [ClassInfo(n, color, counts[n]) for n, color in classes_of(chosen).items()]
-        elif isinstance(chosen, Labels):
-            classes = [
-                ClassInfo(n, c) for n, c in with_colors(dict.fromkeys(label_values(chosen))).items()
-            ]
-        elif chosen is not None and (known := self._known.get(chosen.path)) is not None:
-            colors = with_colors({each.name: each.color for each in known.classes})
-            classes = [ClassInfo(n, c, known.class_counts[n]) for n, c in colors.items()]
-        elif chosen is not None:
-            colors = with_colors(dict.fromkeys(name for name, _ in chosen.classes))
-            classes = [ClassInfo(n, c) for n, c in colors.items()]
-        self._section.show_classes(classes, is_layer=isinstance(chosen, Shapes))
+        chosen = self._choice
+        known = self._known.get(chosen.path) if isinstance(chosen, AnnotationsRef) else None
+        self._section.show_classes(list_classes(chosen, known), isinstance(chosen, Shapes))
         self._keep_class()
 
     def _keep_class(self) -> None:
@@ -411,7 +398,3 @@ class AnnotationControl:
         self._drawn.look_for_changes()
         self._show_classes()
         self.changed.emit()
-
-
-def _is_annotation(layer: Any) -> bool:
-    return isinstance(layer, Shapes) or (isinstance(layer, Labels) and bool(label_values(layer)))

@@ -1,24 +1,34 @@
-"""Outlines on the image: read from a file, changed by hand, and written to one for a plan."""
+"""Outlines on the image: read from a file, changed by hand, and written to one for a plan.
 
-from collections.abc import Generator, Iterator
+And which classes they have, as those of labels and of files without a layer.
+"""
+
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
-from napari.layers import Shapes
+from napari.layers import Labels, Layer, Shapes
 from napari.viewer import Viewer
 from psygnal import Signal
 
 from napari_patchset.annotations.features import Annotations
+from napari_patchset.exporting.plans.image_refs import AnnotationsRef
 from napari_patchset.exporting.reading.class_images import annotations_in_steps
 from napari_patchset.exporting.reading.steps import Step
+from napari_patchset.plugin.form.annotations import ClassInfo
 from napari_patchset.plugin.history import GONE, Edit
 from napari_patchset.plugin.layers.outlines import (
     Drawing,
     ImageSpace,
+    class_names,
+    classes_of,
     file_of,
+    label_values,
     make_layer,
     outlines_text,
+    with_colors,
 )
 from napari_patchset.plugin.layers.plan_layers import write_outlines
 from napari_patchset.plugin.napari_compat import is_being_drawn
@@ -46,6 +56,35 @@ class ReadOutlines(NamedTuple):
         n, too_many = len(self.annotations), "outlines are too many to draw; they are used"
         undrawn = [] if self.layer is not None else [f"{n:,} {too_many}"]
         return [*undrawn, *self.annotations.notes, *self.annotations.outside(*extent)]
+
+
+def is_annotation(layer: Layer) -> bool:
+    """Return whether a layer has outlines, or labels with classes."""
+    return isinstance(layer, Shapes) or (isinstance(layer, Labels) and bool(label_values(layer)))
+
+
+def list_classes(
+    chosen: Shapes | Labels | AnnotationsRef | None, read: Annotations | None
+) -> list[ClassInfo]:
+    """Return the classes of the annotations of a scene.
+
+    Parameters
+    ----------
+    read : Annotations or None
+        What was read of a file that has no layer.
+    """
+    if isinstance(chosen, Shapes):
+        counts: Mapping[str, int] = Counter(class_names(chosen))
+        return [ClassInfo(name, color, counts[name]) for name, color in classes_of(chosen).items()]
+    if read is not None:
+        counts = read.class_counts
+        colors = with_colors({each.name: each.color for each in read.classes})
+        return [ClassInfo(name, color, counts[name]) for name, color in colors.items()]
+    if isinstance(chosen, Labels):
+        names = [*label_values(chosen)]
+    else:
+        names = [] if chosen is None else [name for name, _ in chosen.classes]
+    return [ClassInfo(name, color) for name, color in with_colors(dict.fromkeys(names)).items()]
 
 
 def read_outlines(path: str, key: Key, space: ImageSpace) -> Generator[Step, None, ReadOutlines]:
