@@ -229,7 +229,7 @@ def test_many_sources_that_differ_are_counted_from_what_most_have(
 
 
 def test_the_pixel_size_along_z_concerns_only_patches_with_that_axis(
-    czi: MakeCzi, tmp_path: Path
+    run: Callable[..., tuple[int, str, str]], czi: MakeCzi, tmp_path: Path
 ) -> None:
     paths = [
         czi(
@@ -256,9 +256,18 @@ def test_the_pixel_size_along_z_concerns_only_patches_with_that_axis(
     )
     with pytest.raises(ExportError, match="differ in pixel size along Z"):
         export(deep)
+    words = ("--depth-axis", "Z", "--patch-size", "2,16,16", "--out", tmp_path / "c.patches.zarr")
+    code, _, err = run("export", *paths, *words)
+    assert code == 1
+    assert err.endswith(
+        "Export them as separate sets; no option resamples Z, but --source-pixel-size corrects "
+        "what files state.\n"
+    )
 
 
-def test_sources_of_another_pixel_size_are_refused(czi: MakeCzi, tmp_path: Path) -> None:
+def test_sources_of_another_pixel_size_are_refused(
+    run: Callable[..., tuple[int, str, str]], czi: MakeCzi, tmp_path: Path
+) -> None:
     sizes = {"a.czi": 1e-7, "b.czi": 1.005e-7, "c.czi": 1.02e-7, "d.czi": 2e-7}
     a, b, c, d = (
         czi(SceneSpec(rect=(0, 0, 16, 16)), name=n, xml=metadata_xml({"X": m, "Y": m}))
@@ -275,6 +284,8 @@ def test_sources_of_another_pixel_size_are_refused(czi: MakeCzi, tmp_path: Path)
     )
     with pytest.raises(ExportError, match=f"differ in pixel size {said}"):
         export(far)
+    _, _, err = run("export", c, d, "--patch-size", "16", "--out", tmp_path / "c.patches.zarr")
+    assert "as separate sets; --pixel-size resamples, and --source-pixel-size corrects" in err
 
 
 @pytest.mark.parametrize(

@@ -455,6 +455,36 @@ def test_a_stitcher_stitches_what_was_added(tmp_path: Path) -> None:
         stitcher.finish()
 
 
+@pytest.mark.parametrize("depth_axis", ["none", "Z"])
+@pytest.mark.parametrize("n_channels", [2, 3])
+def test_a_stitcher_refuses_patches_without_their_axis_n(
+    depth_axis: Any, n_channels: int, tmp_path: Path
+) -> None:
+    size = (2, 16, 16) if depth_axis == "Z" else (16, 16)
+    axes = "C, Z, Y, X" if depth_axis == "Z" else "C, Y, X"
+    made = export_scenes(tmp_path, depth_axis=depth_axis, strategy=Tiled(size=size, small="skip"))
+    patch = np.zeros((n_channels, *size), np.float32)
+    with Stitcher(made.path, tmp_path / "s.ome.zarr") as stitcher:
+        if n_channels == 3:  # other channels than the set's: the first may be right
+            stitcher.add(0, patch)
+        with pytest.raises(ArgumentError, match=f"may be one patch {axes}, .* the axes N, {axes}"):
+            stitcher.add(n_channels - 2, patch)
+
+
+def test_a_stitcher_takes_batches_without_channels(tmp_path: Path) -> None:
+    made = export_scenes(tmp_path)
+    images = made["all"][:][:, 0].astype(np.float32)
+    firsts = range(0, len(images), 3)
+    with Stitcher(made.path, tmp_path / "a.ome.zarr") as stitcher:
+        for first in firsts[:-1]:
+            stitcher.add(first, images[first : first + 3])
+        stitcher.add(firsts[-1], images[firsts[-1] :][:2])  # as many as the set has channels
+        stitcher.finish()
+    with Stitcher(made.path, tmp_path / "b.ome.zarr") as stitcher:
+        stitcher.add([4, 2], images[[4, 2]])
+        assert 0 < stitcher.finish().covered < 1
+
+
 @pytest.mark.slow
 def test_every_executor_writes_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawned: ProcessPoolExecutor

@@ -339,6 +339,10 @@ def test_indices_select_patches_as_numpy_does(folder: Path, tmp_path: Path) -> N
         for array in (patches["train"], lazy["train"]):
             for index in ([2, 0, 1], np.array([-1, 0, 0]), (1, 3), np.array([], np.int64), []):
                 np.testing.assert_array_equal(array[index], everything[np.array(index, int)])
+            mask = np.arange(len(array)) % 3 == 1
+            np.testing.assert_array_equal(array[mask], everything[mask])
+            np.testing.assert_array_equal(array[mask.tolist()], everything[mask])
+            assert repr(array).endswith(f": {len(array)} x {array.shape[1:]} {array.dtype}>")
             assert array[np.int64(1)].tobytes() == everything[1].tobytes()
             wrong: Any
             for wrong in (

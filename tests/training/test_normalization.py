@@ -47,6 +47,14 @@ def test_percentiles_become_0_and_1(patches) -> None:
         Normalize.from_manifest(patches.manifest, percentiles=(4.5, 99.8))
     with pytest.raises(ArgumentError, match=r"percentiles 99\.8 and 1 become 0 and 1; name"):
         Normalize.from_manifest(patches.manifest, percentiles=(99.8, 1))
+    with pytest.raises(ArgumentError, match=r"percentiles is \(1,\); give two of them"):
+        Normalize.from_manifest(patches.manifest, percentiles=(1,))
+
+
+def test_a_set_stands_for_its_manifest(patches) -> None:
+    assert repr(Normalize.from_manifest(patches)) == repr(Normalize.from_manifest(patches.manifest))
+    with pytest.raises(ArgumentError, match=r"A Fold has no manifest; use Normalize\.from_stat"):
+        Normalize.from_manifest(patches.fold(0))
 
 
 def test_a_fold_is_normalized_by_its_own_training_patches(patches) -> None:

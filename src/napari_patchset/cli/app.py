@@ -145,11 +145,16 @@ _REMEDIES = {
 """What the command adds to the message of an error."""
 
 
+_RESAMPLING = "; --pixel-size resamples, and --source-pixel-size corrects what files state"
+
 _REMEDIES_OF_DIFFERING = {
     "channels": ", or only channels that all have, like --channels 0",
     "channels for filters": ", or filter by channels that all have",
     "pixel type": ", or cast all to one type, like --dtype float32",
-    "pixel size": "; --pixel-size resamples, and --source-pixel-size corrects what files state",
+    "pixel size along Z": "; no option resamples Z, but --source-pixel-size corrects what files "
+    "state",
+    "pixel size along Y": _RESAMPLING,
+    "pixel size along X": _RESAMPLING,
 }
 """The same, by what sources differ in."""
 
@@ -187,7 +192,7 @@ def run() -> None:
         text = hide_credentials(_one_line(error)).removesuffix(".")
         text += next((more for kind, more in _REMEDIES.items() if isinstance(error, kind)), "")
         if isinstance(error, DifferingSourcesError):
-            text += _REMEDIES_OF_DIFFERING.get(error.what.partition(" along")[0], "")
+            text += _REMEDIES_OF_DIFFERING.get(error.what, "")
         if (n := getattr(error, "n_skipped", None)) is not None:
             text += f", with --max-failures {n} of `plan` or `export`"
         REPORT.error(f"{text}.", 1)

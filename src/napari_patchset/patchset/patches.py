@@ -31,8 +31,8 @@ _MAX_REPR = 60
 class PatchSequence(ABC):
     """A sequence of patches of one shape and type.
 
-    An index returns a patch C(Z)YX in the native dtype; a slice, a list or an array of indices
-    returns an array N, C, (Z), Y, X. Each is a copy that may be changed.
+    An index returns a patch C(Z)YX in the native dtype; a slice, a list or an array of indices, or
+    a mask of all patches returns an array N, C, (Z), Y, X. Each is a copy that may be changed.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -53,15 +53,22 @@ class PatchSequence(ABC):
     def __len__(self) -> int:
         return self._n
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self)} x {self.shape[1:]} {self.dtype}>"
+
     @overload
     def __getitem__(self, index: int) -> NDArray[Any]: ...
     @overload
-    def __getitem__(self, index: slice | Sequence[int] | NDArray[np.integer]) -> NDArray[Any]: ...
-    def __getitem__(self, index: int | slice | Sequence[int] | NDArray[np.integer]) -> NDArray[Any]:
+    def __getitem__(
+        self, index: slice | Sequence[int] | NDArray[np.integer | np.bool_]
+    ) -> NDArray[Any]: ...
+    def __getitem__(
+        self, index: int | slice | Sequence[int] | NDArray[np.integer | np.bool_]
+    ) -> NDArray[Any]:
         if isinstance(index, slice):
             return self._stacked(range(*index.indices(len(self))))
         if not isinstance(index, int) and (isinstance(index, Sequence) or np.ndim(index)):
-            return self._stacked([self._checked(i) for i in _as_indices(index)])
+            return self._stacked([self._checked(i) for i in _as_indices(index, len(self))])
         return self._read(self._checked(index))
 
     def _stacked(self, indices: Sequence[int]) -> NDArray[Any]:
@@ -97,17 +104,20 @@ def _index_error(index: Any) -> TypeError:
     elif len(text) > _MAX_REPR:
         text = f"{text[:_MAX_REPR]}…"
     return TypeError(
-        f"{text} is no index of patches; use an integer, a slice, or a list or 1-D array of "
-        "integers, like np.flatnonzero(mask)."
+        f"{text} is no index of patches; use an integer, a slice, a list or 1-D array of integers, "
+        "or a mask with a value for each patch."
     )
 
 
-def _as_indices(index: Any) -> list[int]:
-    """Return a list or an array of indices as integers."""
+def _as_indices(index: Any, n: int) -> list[int]:
+    """Return a list or an array of indices, or a mask of all n patches, as integers."""
     try:
         indices = np.asarray(index)
     except ValueError:  # lists of different lengths
         raise _index_error(index) from None
+    if indices.dtype == bool and indices.shape == (n,):
+        chosen: list[int] = np.flatnonzero(indices).tolist()
+        return chosen
     is_mixed = isinstance(index, Sequence) and any(isinstance(i, bool) for i in index)
     if is_mixed or indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
         raise _index_error(index)

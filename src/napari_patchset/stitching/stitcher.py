@@ -103,13 +103,14 @@ class Stitcher:
             If there are no such patches, or the batch does not fit the batches before.
         """
         split = self._set.named_split(split)
-        pixels = np.asarray(batch)
-        ndim = len(patch_size(self._set)) + 2
-        if pixels.ndim == ndim - 1:
-            pixels = pixels[:, np.newaxis]
-        check_axes(pixels.shape, ndim, "The batch")
+        pixels, size = np.asarray(batch), patch_size(self._set)
         first = np.asarray(index, np.int64)
-        rows = first + np.arange(len(pixels)) if first.ndim == 0 else first
+        rows = first + np.arange(len(pixels)) if first.ndim == 0 and pixels.ndim else first
+        if pixels.ndim == len(size) + 1:
+            if first.ndim == 0 and len(rows) > 1:
+                self._check_batch(pixels.shape, rows, size, split)
+            pixels = pixels[:, np.newaxis]
+        check_axes(pixels.shape, len(size) + 2, "The batch")
         n = self._set.manifest.counts[split]
         if len(rows) != len(pixels) or (len(rows) and not 0 <= rows.min() <= rows.max() < n):
             raise ArgumentError(
@@ -119,6 +120,26 @@ class Stitcher:
             path, shape = self._folder.spool_path(split), (n, *pixels.shape[1:])
             self._predicted[split] = _Spool(path, shape, pixels.dtype)
         self._predicted[split].write(rows, pixels)
+
+    def _check_batch(
+        self, shape: tuple[int, ...], rows: NDArray[np.int64], size: tuple[int, ...], split: str
+    ) -> None:
+        """Refuse a batch without an axis C that may be one patch without N.
+
+        It has the shape of a patch of the set, or, as the batch for patch i + 1 of such a loop, is
+        for patches that have predictions.
+        """
+        if (before := self._predicted.get(split)) is None:
+            is_doubtful = shape == (len(self._set.manifest.channels), *size)
+        else:
+            is_doubtful = bool(before.is_written[rows[0] : rows[-1] + 1].any())
+        if is_doubtful:
+            axes = "Z, Y, X" if len(size) == 3 else "Y, X"
+            raise ArgumentError(
+                f"A batch of shape {shape} for the patch {rows[0]} may be one patch C, {axes}, or "
+                f"{len(rows)} patches of one channel; a batch has the axes N, C, {axes}: give "
+                "patch[np.newaxis], or batch[:, np.newaxis]."
+            )
 
     def finish(
         self,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ArgumentError
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import Manifest
+from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.patchset.statistics import ChannelStatistics
 
 
@@ -38,14 +39,17 @@ class Normalize:
 
     @classmethod
     def from_manifest(
-        cls, manifest: Manifest, role: str = IMAGE, percentiles: tuple[float, float] | None = None
+        cls,
+        manifest: Manifest | PatchSet,
+        role: str = IMAGE,
+        percentiles: tuple[float, float] | None = None,
     ) -> Self:
         """Return what normalizes the patches of a set by the statistics of its training patches.
 
         Parameters
         ----------
-        manifest : Manifest
-            `patch_set.manifest`.
+        manifest : Manifest or PatchSet
+            That of a set, or the set.
         role : {"image", "target"}
             Which arrays.
         percentiles : tuple of float, or None
@@ -57,6 +61,13 @@ class Normalize:
         ArgumentError
             If the manifest has no statistics of this role, or no such percentile.
         """
+        if isinstance(manifest, PatchSet):
+            manifest = manifest.manifest
+        if not isinstance(manifest, Manifest):
+            raise ArgumentError(
+                f"A {type(manifest).__name__} has no manifest; use Normalize.from_statistics with "
+                'its statistics["image"].'
+            )
         if role not in manifest.statistics:
             has = ", ".join(manifest.statistics) or "none"
             raise ArgumentError(f"The manifest has no statistics of {role}; it has {has}.")
@@ -77,6 +88,11 @@ class Normalize:
         if percentiles is None:
             pairs = [(each.mean, each.std) for each in statistics]
         else:
+            if len(percentiles) != 2:
+                raise ArgumentError(
+                    f"percentiles is {percentiles!r}; give two of them, those that become 0 and 1, "
+                    "like (1, 99.8)."
+                )
             pairs = [_span(each, *percentiles) for each in statistics]
         offset, scale = zip(*pairs, strict=True)
         return cls(offset, scale, n_spatial)

@@ -305,6 +305,7 @@ def test_the_plan_of_an_export_under_way_is_taken(saved: Path) -> None:
         ),
         ({"count": 4}, "--count is for random or balanced patches, not for tiled ones"),
         ({"split_by": "file"}, "--split-by needs --val"),
+        ({"val": 0.2, "folds": 3}, "omit --val or --folds"),
     ],
 )
 def test_options_that_do_not_fit_are_named(

@@ -491,7 +491,7 @@ def test_what_a_split_lacks_is_named(split: dict, columns: list, error: str) -> 
     ("fields", "error"),
     [
         ({}, "needs a share for validation or for a test, or folds"),
-        ({"val": 0.1, "folds": 5}, "folds validate in turn"),
+        ({"val": 0.1, "folds": 5}, "each fold validates once; omit val or folds"),
         ({"val": 0.5, "test": 0.5}, "leave none to train"),
         ({"folds": 1}, "greater than or equal to 2"),
     ],

@@ -283,6 +283,11 @@ def _split(options: Fields, saved: Fields | None) -> Fields | None:
             )
         if not chosen:
             return None
+    if {"val", "folds"} <= chosen.keys():
+        raise ArgumentError(
+            "--val and --folds exclude each other, as each fold validates once; omit --val or "
+            "--folds."
+        )
     saved = dict(saved or {})
     for one, other in (("val", "folds"), ("folds", "val")):
         if one in chosen and other not in chosen:

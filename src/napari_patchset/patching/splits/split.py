@@ -115,7 +115,7 @@ class Split(Settings):
             raise ValueError("a split needs a share for validation or for a test, or folds")
         if self.val is not None and self.folds is not None:
             raise ValueError(
-                "folds validate in turn, so no other share of the patches can; leave one out"
+                "val and folds exclude each other, as each fold validates once; omit val or folds"
             )
         if (self.val or 0) + (self.test or 0) >= 1:
             raise ValueError(
