@@ -5,39 +5,48 @@
 
 import json
 import re
+import shlex
 import tomllib
 from colorsys import rgb_to_hls
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
+import numpy as np
 import pytest
 import typer
 from hypothesis import settings
 
 import napari_patchset
-from napari_patchset import Split, Tiled
-from napari_patchset.annotations.polygons import MAX_CLASSES
+from napari_patchset import Split, Tiled, parse_filter, read_geojson
+from napari_patchset.annotations.geojson import _CHUNK
+from napari_patchset.annotations.polygons import _AT_ONCE, MAX_CLASSES
 from napari_patchset.cli.app import COMMANDS, app
 from napari_patchset.cli.settings import SETTINGS
 from napari_patchset.exporting.plans.command_line import make_plan
-from napari_patchset.exporting.plans.options import format_bytes
+from napari_patchset.exporting.plans.options import OPTIONS, format_bytes
 from napari_patchset.jobs.executors import DEFAULT_MEMORY
 from napari_patchset.patching import duplicates
 from napari_patchset.patching.filters.measurements import limit_words
 from napari_patchset.patching.filters.patch_filters import FILTERS
+from napari_patchset.patching.splits.split import _MAX_RATIO
 from napari_patchset.patching.strategies import STRATEGIES
+from napari_patchset.patching.verdicts import _OTSU_BINS
 from napari_patchset.patchset.layout import SHARD_BYTES
+from napari_patchset.patchset.statistics import _MAX_INTEGERS
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
+from napari_patchset.source import _WHOLE_TOLERANCE
 from napari_patchset.stacks.retrying import N_ATTEMPTS
+from napari_patchset.stacks.tiff.metadata import _MAX_PIXEL_SIZE
 from napari_patchset.stacks.zarr.chunks import _MAX_FINGERPRINTED
 from napari_patchset.stacks.zarr.remote import MAX_REQUESTS
 from napari_patchset.stitching import stitched_image
 from napari_patchset.stitching.blending import BLENDS
 from napari_patchset.stitching.stitch import StitchOptions
 from napari_patchset.training.lazy import DEFAULT_CACHE
-from support.documents import REPOSITORY, blocks
+from napari_patchset.verification.opened_set import FindingName
+from support.documents import REPOSITORY, blocks, number, tables
 from support.strategy_makers import source
 from test_words import PAGES, texts
 
@@ -115,7 +124,15 @@ def test_every_class_in_a_page_is_public() -> None:
         ("patching", f"the largest distance of two hashes, 0 to {duplicates.MAX_DISTANCE} bits"),
         ("patching", f"look alike (a distance up to {duplicates.ALIKE})"),
         ("patchset-format", f"as many patches as fit into {SHARD_BYTES // MIB} MiB"),
+        ("files", f"nor is anything above {_MAX_PIXEL_SIZE:g} µm"),
+        ("patching", f"off by more than {_MAX_RATIO} times"),
+        ("patching", f"to one of {_OTSU_BINS} steps of their range"),
+        ("patching", f"A factor within {float(100 * _WHOLE_TOLERANCE):g} % of a whole number"),
+        ("patchset-format", f"span less than 2^{_MAX_INTEGERS.bit_length() - 1}"),
         ("performance", f"within `--memory` ({DEFAULT_MEMORY // MIB} MiB)"),
+        ("performance", f"is decoded {_CHUNK // 10**6} MB at a time"),
+        ("performance", f"and {_AT_ONCE:_} outlines at a time are checked".replace("_", " ")),
+        ("performance", f"is repeated {('', '', 'two', 'three', 'four')[N_ATTEMPTS - 1]} times"),
         ("performance", f"Up to {MAX_REQUESTS} requests overlap"),
         ("performance", f"The key is sampled from at most {_MAX_FINGERPRINTED} chunks"),
         ("stitching", f"a few shards of {stitched_image.SHARD_BYTES // MIB} MiB"),
@@ -222,6 +239,119 @@ def test_what_messages_are_quoted_as_is_in_the_program() -> None:
     quoted = re.findall(r'"([^"`]+ [^"`]+)"', re.sub(r"`[^`]*`", "", page("messages")))
     assert len(quoted) >= 3
     assert [each for each in quoted if each not in strings] == []
+
+
+def test_figures_that_follow_from_others_in_a_table_do() -> None:
+    (rows,) = (rows for head, rows in tables("performance").items() if "| finalize |" in head)
+    assert len(rows) >= 7
+    for what, *steps, each, _ in rows:
+        n = number(what) / (1000 if "candidates" in what else 1)
+        total = sum(map(number, steps[:4]))
+        rounding = 4 * 0.05 / n * 1000 + 0.05
+        assert number(each) == pytest.approx(1000 * total / n, abs=rounding), what
+    (rows,) = (rows for head, rows in tables("performance").items() if "| hann |" in head)
+    most = max(number(cell) for row in rows for cell in row[1:])
+    assert f"are stitched in at most {most:g} MB of memory" in page("performance")
+    (rows,) = (rows for head, rows in tables("performance").items() if "for its key" in head)
+    (one, key, _), (whole, *_) = ([number(cell) for cell in row[1:]] for row in rows)
+    assert key == 2 * _MAX_FINGERPRINTED
+    assert f"behind a URL of {(n_chunks := 1024):_} chunks".replace("_", " ") in page("performance")
+    assert 0 < whole - key - n_chunks < one - key  # the rest is metadata
+
+
+def test_what_a_million_outlines_take_is_what_was_measured(tmp_path: Path) -> None:
+    measured = json.loads((REPOSITORY / "benchmarks" / "measured.json").read_text("utf-8"))
+    rows = [each for each in measured["rows"] if each["name"].startswith("plan 1000000 outlines")]
+    seconds = [each["ours"] for each in rows if each["name"].endswith("CPU time")]
+    megabytes = [each["ours"] for each in rows if each["name"].endswith("peak")]
+    text = page("performance")
+    assert f"planned in {min(seconds):.0f} to {max(seconds):.0f} s of CPU time" in text
+    assert max(megabytes) < 1000
+    assert "They take less than 1 GB: 17 bytes a vertex and 68 an outline" in text
+    angles = np.linspace(0, 2 * np.pi, 21)  # closed, as the outlines there
+    ring = np.stack([20 + 9 * np.cos(angles), 20 + 9 * np.sin(angles)], 1).round(2).tolist()
+    outline = {"type": "Polygon", "coordinates": [ring]}
+    path = tmp_path / "a.geojson"
+    for n in (100, 300):
+        path.write_text(json.dumps({"type": "GeometryCollection", "geometries": n * [outline]}))
+        assert read_geojson(path).nbytes == n * (21 * 17 + 68)
+    (gigabytes,) = re.findall(r"stay, ([\d.]+) GB here", text)
+    assert float(gigabytes) == pytest.approx((21 * 17 + 68) / 1000, abs=0.0051)
+
+
+def test_every_filter_in_a_page_is_one() -> None:
+    words = {*FILTERS, *(model.word for model in FILTERS.values() if model.word)}
+    shape = re.compile(rf"(?:[\d.]+<)?({'|'.join(sorted(words))})\b[^ ]*[<>]")
+    codes = [code for path in PAGES for code in re.findall(r"`([^`\n]+)`", prose(path))]
+    filters = [code for code in codes if shape.match(code)]
+    assert len(filters) > 20
+    for text in filters:
+        parse_filter(text)
+
+
+COMPANIONS = {
+    "--strategy random": "--count 5",
+    "--strategy balanced": "--count 5 --classes mito=1",
+    "--split-by": "--val 0.2",
+    "--stratify": "--val 0.2",
+}
+"""What an option needs beside it, which a page that is about it alone does not repeat."""
+
+
+def test_every_option_with_a_value_in_a_page_is_accepted() -> None:
+    group = typer.main.get_command(app)
+    command = group.get_command(parent := typer.Context(group), "export")
+    flags = {flag for parameter in command.params for flag in parameter.opts}
+    codes = [code for path in PAGES for code in re.findall(r"`(--[^`\n]+ [^`\n]+)`", prose(path))]
+    n = 0
+    for code in codes:
+        words = shlex.split(code)
+        is_placeholder = re.search(r"\b[A-Z]{2,}\b(?!\])|\.geojson|\.tif|\bannotations\b", code)
+        if words[0] not in flags or (is_placeholder and "EGFP" not in code):
+            continue
+        for option, more in COMPANIONS.items():
+            words += shlex.split(more) if option in code and more not in code else []
+        out = "a.patches" if "--format" in code else "a.patches.zarr"
+        context = command.make_context("export", ["a.czi@0", "--out", out, *words], parent=parent)
+        with context:
+            given = {option.name: context.params[option.name] for option in OPTIONS}
+        make_plan(["a.czi@0"], out, **{name: each for name, each in given.items() if each})
+        n += 1
+    assert n > 30
+
+
+def test_what_verify_finds_has_the_names_of_the_page() -> None:
+    (rows,) = (rows for rows in tables("patchset-format").values() if rows[0][0] == "missing file")
+    assert [row[0] for row in rows] == list(get_args(FindingName))
+
+
+def test_every_target_of_make_is_one() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text("utf-8"), re.M))
+    for path in (*PAGES, REPOSITORY / "CONTRIBUTING.md"):
+        named = re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", path.read_text("utf-8"), re.M)
+        assert {first or second for first, second in named} <= targets, path.name
+
+
+def test_the_workflows_do_what_the_page_says_of_them() -> None:
+    workflows = REPOSITORY / "workflows"
+    rules = (workflows / "snakemake" / "Snakefile").read_text("utf-8")
+    assert "Snakemake notes finished steps in `NAME.logs`" in page("cluster")
+    assert 'OUT.parent / f"{OUT.name}.logs"' in rules
+    assert "A job that is killed or preempted is tried again" in page("cluster")
+    assert rules.count("retries: ") == 3
+    config = (workflows / "nextflow" / "nextflow.config").read_text("utf-8")
+    codes = {130, 143, 128 + 9}  # Ctrl-C and SIGTERM as of messages.md, and killed
+    (listed,) = re.findall(r"exitStatus in \[([\d, ]+)\] \? 'retry'", config)
+    assert set(map(int, listed.split(","))) == codes
+    assert "| 130, 143 | stopped by Ctrl-C, by SIGTERM" in page("messages")
+
+
+def test_an_unknown_codec_is_quoted_once(run: Any) -> None:
+    commands = ("export", "a.czi"), ("stitch", "a.patches.zarr", "--predictions", "p.npy")
+    for words in commands:
+        _, _, err = run(*words, "--out", "a.patches.zarr", "--codec", "lz77")
+        assert "'lz77'" in err
+        assert "''" not in err
 
 
 def test_sizes_in_the_advice_are_as_computed() -> None:

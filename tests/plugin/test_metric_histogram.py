@@ -1,13 +1,16 @@
-"""The histogram of a filter: counts, limits and what is rejected, without a window."""
+"""The histogram of a filter: counts, limits and what is rejected, and how it is drawn."""
 
 from typing import Any
 
 import numpy as np
 import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtGui import QColor
 
 from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.verdicts import judge
+from napari_patchset.plugin.form.threshold import ThresholdHistogram
 from napari_patchset.plugin.metric_histogram import MetricHistogram, filter_histograms
 from napari_patchset.source import SourceInfo
 
@@ -120,3 +123,41 @@ def test_a_mask_has_no_channel() -> None:
     made = histogram("mask>0.2", mask=DAPI / 100)
     assert made is not None
     assert made.channels == ("",)
+
+
+def test_bars_are_as_high_as_the_root_of_the_number_and_rejected_ones_red(qtbot: QtBot) -> None:
+    bars = {3: 400, 20: 100, 40: 25, 60: 1}
+    counts = np.zeros(64, np.int64)
+    counts[list(bars)] = list(bars.values())
+    made = MetricHistogram(
+        channels=("",),
+        counts=(counts,),
+        rejected=(np.where(np.arange(64) < 32, counts, 0),),
+        low=0,
+        high=64,
+        highest=64,
+        positions={},
+        n_rejected=500,
+        n_measured=526,
+        n=526,
+    )
+    widget = ThresholdHistogram()
+    qtbot.addWidget(widget)
+    widget.resize(64 * 10 + 8, 240)
+    widget.follow(made, {})
+    widget.set_limits({"above": 32.0})
+    picture = widget.grab().toImage()
+    scale = picture.width() / widget.width()
+
+    def column(i: int) -> list[QColor]:
+        x = round(scale * (4 + 10 * i + 5))
+        return [picture.pixelColor(x, y) for y in range(picture.height())]
+
+    empty = column(10)
+    drawn = {i: [c for c, e in zip(column(i), empty, strict=True) if c != e] for i in bars}
+    highest = len(drawn[3])
+    assert highest > 150
+    for i, n in bars.items():
+        assert len(drawn[i]) == pytest.approx(highest * (n / 400) ** 0.5, abs=2 * scale), n
+    is_red = {i: c[len(c) // 2].red() > 2 * c[len(c) // 2].blue() for i, c in drawn.items()}
+    assert is_red == {3: True, 20: True, 40: False, 60: False}

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QApplication, QToolTip
 
 from napari_patchset.errors import UnreadableFileError
 from napari_patchset.plugin.layers.viewer_images import view_of
+from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.scenes import picker as scenes
 from napari_patchset.plugin.scenes.map import SceneMap
 from napari_patchset.plugin.scenes.picker import ScenePicker
@@ -103,6 +104,29 @@ def test_every_scene_has_its_thumbnail_and_its_name(
         return picture is not None and picture.toImage().pixelColor(30, 30).lightness() > 0
 
     qtbot.waitUntil(lambda: shows_pixels(0) and shows_pixels(1), timeout=WAIT_MS)
+
+
+def test_the_map_frames_the_scenes_that_patches_are_cut_from(
+    qtbot: QtBot, picker: ScenePicker, file: Path
+) -> None:
+    show(picker, file)
+    scene_map, accent = picker.map, theme_colors().accent
+
+    def n_accented(index: int) -> int:
+        """Count the pixels in the colour of a frame at the left border of a scene."""
+        picture = scene_map.grab().toImage()
+        scale = picture.width() / scene_map.width()
+        cell = scene_map.cells[index]
+        y = round(scale * cell.center[1])
+        columns = range(round(scale * (cell.x - 3)), round(scale * (cell.x + 4)))
+        return sum(picture.pixelColor(x, y) == accent for x in columns)
+
+    scene_map.mark_chosen({0})
+    assert [n_accented(index) > 0 for index in (0, 1)] == [True, False]
+    scene_map.mark_chosen({0, 1})
+    assert 0 < n_accented(1) < n_accented(0)  # that of the shown one is thick
+    scene_map.mark(1)
+    assert 0 < n_accented(0) < n_accented(1)
 
 
 def test_a_damaged_scene_says_why_it_has_no_thumbnail_and_the_others_have_theirs(

@@ -37,6 +37,21 @@ def commands(block: str) -> Iterator[list[str]]:
             yield shlex.split(line, comments=True)
 
 
+def tables(name: str) -> dict[str, list[list[str]]]:
+    """Return the cells of each table of a page by its header, without code marks."""
+    text = (REPOSITORY / "docs" / f"{name}.md").read_text("utf-8")
+    found = dict[str, list[list[str]]]()
+    for header, rows in re.findall(r"^(\|.+\|)\n\|[-|]+\|\n((?:\|.*\|\n)+)", text, re.MULTILINE):
+        cells = [re.split(r"(?<!\\) *\| *", row)[1:-1] for row in rows.splitlines()]
+        found[header] = [[cell.strip("`") for cell in row] for row in cells]
+    return found
+
+
+def number(text: str) -> float:
+    """Return the number that a text begins with: 1 of "1 000 files" is 1000."""
+    return float(re.match(r"[\d ]*\d(?:\.\d+)?", text)[0].replace(" ", ""))
+
+
 def shown_errors(block: str) -> Iterator[tuple[list[str], str]]:
     """Yield each command of a block of language `console`, and the message below it."""
     for part in block.split("$ ")[1:]:

@@ -10,15 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 pytest.importorskip("aiohttp")
 
-from napari_patchset import ExportPlan, PatchSet, Tiled, export, open_stack, plan_export
+from napari_patchset import (
+    ExportPlan,
+    PatchSet,
+    Rectangle,
+    Tiled,
+    export,
+    open_stack,
+    plan_export,
+)
 from napari_patchset.errors import UnreachableError, UnreadableFileError
 from napari_patchset.stacks import retrying
 from napari_patchset.stacks.fingerprint import content_key
 from napari_patchset.stacks.zarr import chunks
 from napari_patchset.stacks.zarr.remote import MAX_REQUESTS
+from support.documents import number, tables
 from support.web import WebServer, serve
 from support.zarr_maker import drawn, write_image
 
@@ -73,6 +83,26 @@ def test_an_export_asks_for_each_chunk_once(server: WebServer, tmp_path: Path) -
     local = plan_of(str(server.folder / "x.zarr"), tmp_path / "b.patches.zarr")
     with export(local) as made:
         np.testing.assert_array_equal(pixels, made["all"][:])
+
+
+def test_an_export_of_one_patch_costs_the_requests_of_the_page(tmp_path: Path) -> None:
+    (rows,) = (rows for head, rows in tables("performance").items() if "for its key" in head)
+    (of_one, for_key, megabytes), (of_all, _, _) = (list(map(number, row[1:])) for row in rows)
+    folder = tmp_path / "served"
+    noise = np.random.default_rng(0).integers(0, 2**16, (2048, 2048), np.uint16)
+    zarr.create_array(folder / "a.zarr", data=noise, chunks=(64, 64), compressors=None)
+    corner = Tiled(size=(64, 64), region=Rectangle(x=0, y=0, w=64, h=64))
+    with serve(folder) as server:
+        url, out = f"{server.url}/a.zarr", tmp_path / "a.patches.zarr"
+        export(ExportPlan(sources=url, strategy=corner, out=out)).close()
+        assert sum(server.requests.values()) == of_one
+        assert round(server.n_bytes / 1e6, 1) == megabytes
+        n_metadata = sum(server.requests.values()) - server.n_chunk_requests
+        server.requests.clear()
+        with open_stack(url) as stack:
+            content_key(stack)
+        assert server.n_chunk_requests == for_key
+    assert of_all == n_metadata + for_key + 32 * 32  # each chunk once, see above
 
 
 def test_requests_overlap_within_a_bound(server: WebServer, tmp_path: Path) -> None:
