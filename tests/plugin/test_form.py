@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QAbstractSpinBox, QLabel, QRadioButton, QWidget
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.filters.patch_filters import parse_filter
-from napari_patchset.patching.lengths import Micrometres
+from napari_patchset.patching.lengths import Length, Micrometres
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies import Balanced, Random, Stratified, Tiled, Whole
 from napari_patchset.plugin.canvas.summary import size_hint
@@ -547,9 +547,9 @@ def test_patches_are_resampled_to_a_pixel_size(form: RecipeForm) -> None:
         ("px", "0.05 mm", "50um", "50 µm"),
         ("px", "12.50 µm", "12.5um", "12.5 µm"),
         ("px", "12,5 µm", "12.5um", "12.5 µm"),
-        ("µm", "12.5", "12.5um", "12.5"),
-        ("µm", "12.5 µm", "12.5um", "12.5"),
-        ("µm", "500 nm", "0.5um", "0.5"),
+        ("µm", "12.5", "12.5um", "12.5 µm"),
+        ("µm", "12.5 µm", "12.5um", "12.5 µm"),
+        ("µm", "500 nm", "0.5um", "0.5 µm"),
         ("µm", "96px", 96, "96 px"),
     ],
 )
@@ -639,7 +639,7 @@ def test_lengths_are_converted_with_the_unit(form: RecipeForm) -> None:
     form.patches.overlap.load((0, 7))
     form.pixel_size.unit.value = "µm"
     assert strategy(form) == Tiled(size=("20.8um", "15.6um"), overlap=(0, "2.275um"))
-    assert [box.text() for box in form.patches.size.boxes[1:]] == ["20.8", "15.6"]
+    assert [box.text() for box in form.patches.size.boxes[1:]] == ["20.8 µm", "15.6 µm"]
     form.pixel_size.unit.value = "px"
     assert strategy(form) == Tiled(size=(64, 48), overlap=(0, 7))
     form.pixel_size.size.value = "0.65"  # in pixels of that size
@@ -699,6 +699,25 @@ def test_a_plan_of_lengths_comes_back_from_the_form(form: RecipeForm, size: tupl
     recipe = Recipe(strategy=Tiled(size=size, overlap=(4, "2um")), pixel_size="0.5,0.25")
     form.load(recipe)
     assert form.recipe(None) == recipe
+
+
+@pytest.mark.parametrize(
+    ("unit", "typed", "shown"),
+    [
+        ("px", 8, ["64", "32 µm", "8", "3.2 µm"]),
+        ("µm", "8um", ["64 px", "32 µm", "8 px", "3.2 µm"]),
+    ],
+)
+def test_a_number_means_the_same_after_a_plan_is_loaded(
+    form: RecipeForm, qtbot: QtBot, unit: str, typed: Length, shown: list[str]
+) -> None:
+    show_calibrated(form)
+    form.pixel_size.unit.value = unit
+    form.load(Recipe(strategy=Tiled(size=(64, "32um"), overlap=(8, "3.2um"))))
+    rows = form.patches.size, form.patches.overlap
+    assert [box.text() for row in rows for box in row.boxes[1:]] == shown
+    type_into(qtbot, form.patches.overlap.boxes[1], "8")
+    assert strategy(form).overlap == (typed, "3.2um")
 
 
 def test_a_size_is_limited_by_the_extent_at_the_pixel_size(form: RecipeForm) -> None:

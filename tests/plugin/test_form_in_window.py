@@ -326,6 +326,31 @@ def test_a_copied_command_a_saved_plan_of_the_same_bytes_and_a_loaded_one(
     assert window.widget.form.folds["Output"].button.text() == "Output: npz"
 
 
+def test_a_number_means_pixels_in_another_window_with_a_plan_that_has_micrometres(
+    window: Window, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.open(file)
+    window.type_size(16, 16)
+    for box, text in zip(window.widget.patches.overlap.boxes[1:], (4, "0.4 µm"), strict=True):
+        window.type_number(box, text)
+    saved = str(tmp_path / "plan.json")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (saved, ""))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (saved, ""))
+    window.widget.export.save_plan.trigger()
+    window.settle()
+    window.viewer.window.remove_dock_widget(window.dock)
+    window.viewer.layers.clear()
+    window.dock_widget()
+    window.widget.export.load_plan.trigger()
+    window.settle()
+    size, overlap = window.widget.patches.size, window.widget.patches.overlap
+    texts = [box.text() for row in (size, overlap) for box in row.boxes[1:]]
+    assert texts == ["16", "16", "4", "0.4 µm"]
+    window.type_number(overlap.boxes[1], 8)
+    window.type_number(size.boxes[1], 32)
+    assert (strategy(window).size, strategy(window).overlap) == ((32, 32), (8, "0.4um"))
+
+
 def test_every_format_is_exported_and_opened(window: Window, file: Path) -> None:
     window.open(file)
     window.unfold("Output")

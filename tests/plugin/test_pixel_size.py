@@ -34,7 +34,7 @@ def test_grid_description_and_set_agree(window: Window, tmp_path: Path) -> None:
     form.pixel_size.unit.value = "µm"
     window.settle()
     assert window.widget.preview.drawn.patches.size == (32, 32)  # as before, in other words
-    assert [box.text() for box in window.widget.patches.size.boxes[1:]] == ["8", "8"]
+    assert [box.text() for box in window.widget.patches.size.boxes[1:]] == ["8 µm", "8 µm"]
     window.type_size("16", "0.016 mm")
     assert window.widget.preview.drawn.patches.size == (64, 64)
     with window.export_to(tmp_path / "a.patches.zarr") as made:

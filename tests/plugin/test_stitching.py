@@ -1,15 +1,28 @@
 """Predictions are stitched in the window, and the result lies over its scene."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+import zarr
 from napari.layers import Labels
 from qtpy.QtCore import QPoint, Qt
 
-from napari_patchset import ExportPlan, PatchSet, Split, Tiled, export, open_stack, stitch
+from napari_patchset import (
+    ExportPlan,
+    PatchSet,
+    Split,
+    Tiled,
+    export,
+    iter_stitch,
+    open_stack,
+    stitch,
+)
 from napari_patchset.stitching import stitched_image
+from support.export_makers import digests
 from support.gestures import paste
 from support.pixels import whole
 from support.window import Window
@@ -174,3 +187,90 @@ def test_it_stops_and_resumes(window: Window, file: Path, tmp_path: Path) -> Non
         if path.is_file():
             ours = tmp_path / "p.ome.zarr" / path.relative_to(reference)
             assert ours.read_bytes() == path.read_bytes()
+
+
+def half_stitched(made: PatchSet, predictions: Path, out: Path, **options: Any) -> None:
+    with closing(iter_stitch(made.path, predictions, out, workers=1, **options)) as events:
+        while not next(events).done:
+            pass
+
+
+@pytest.mark.parametrize("answer", ["go_on", "start_over"])
+def test_an_unfinished_stitching_is_continued_or_started_over(
+    window: Window, file: Path, tmp_path: Path, answer: str
+) -> None:
+    made = made_of(file, tmp_path, 0, 1)
+    np.save(tmp_path / "p.npy", made["all"][:].astype(np.float32))
+    half_stitched(made, tmp_path / "p.npy", tmp_path / "p.ome.zarr", blend="hann", fill=3)
+    dialog = Dialog(window)
+    fields = dialog.fields
+    dialog.fill_in(made.path, tmp_path / "p.npy")
+    assert dialog.text == "A stitching of p.ome.zarr with other settings is unfinished."
+    assert not fields.start.native.isVisible()
+    window.qtbot.keyClick(fields.out.native, Qt.Key.Key_Return)
+    dialog.window.settle()
+    assert not (tmp_path / "p.ome.zarr").exists()
+    dialog.press(getattr(fields, answer))
+    assert dialog.text == "Saved p.ome.zarr."
+    options = {"blend": "hann", "fill": 3} if answer == "go_on" else {}
+    reference = stitch(made.path, tmp_path / "p.npy", tmp_path / "r.ome.zarr", **options)
+    assert digests(tmp_path / "p.ome.zarr") == digests(reference.path)
+    assert not (tmp_path / "p.ome.zarr.partial").exists()
+    assert fields.show_result.native.isVisible()
+    assert not fields.start_over.native.isVisible()
+    window.choose(fields.blend, "average")
+    assert "p.ome.zarr exists" in dialog.text
+    dialog.type(fields.out, tmp_path / "free.ome.zarr")
+    assert fields.start.enabled
+    assert fields.start.native.isVisible()
+
+
+def test_one_that_is_continued_and_stopped_is_offered_again(
+    window: Window, file: Path, tmp_path: Path
+) -> None:
+    made = made_of(file, tmp_path, 0, 1)
+    np.save(tmp_path / "p.npy", made["all"][:].astype(np.float32))
+    half_stitched(made, tmp_path / "p.npy", tmp_path / "p.ome.zarr", blend="hann")
+    dialog = Dialog(window)
+    dialog.fill_in(made.path, tmp_path / "p.npy")
+    dialog.press(dialog.fields.go_on, settle=False)
+    dialog.press(dialog.fields.stop)
+    assert dialog.text == "A stitching of p.ome.zarr with other settings is unfinished."
+    window.choose(dialog.fields.blend, "hann")
+    dialog.window.settle()
+    assert dialog.text.endswith("float32; resumes where it stopped.")
+    dialog.press(dialog.fields.start)
+    assert dialog.text == "Saved p.ome.zarr."
+
+
+def test_one_that_cannot_be_continued_is_started_over(
+    window: Window, file: Path, tmp_path: Path
+) -> None:
+    made = made_of(file, tmp_path, 0)
+    np.save(tmp_path / "p.npy", made["all"][:].astype(np.float32))
+    (tmp_path / "other.npy").write_bytes((tmp_path / "p.npy").read_bytes())
+    half_stitched(made, tmp_path / "other.npy", tmp_path / "p.ome.zarr")
+    (tmp_path / "other.npy").unlink()
+    dialog = Dialog(window)
+    dialog.fill_in(made.path, tmp_path / "p.npy")
+    assert dialog.text == "An unfinished stitching of p.ome.zarr can't be continued."
+    assert not dialog.fields.go_on.native.isVisible()
+    dialog.press(dialog.fields.start_over)
+    assert dialog.text == "Saved p.ome.zarr."
+
+
+def test_a_set_of_lengths_in_micrometres_is_stitched(window: Window, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(1, 60_000, (90, 140), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", image, resolution=(4e4, 1e4), resolutionunit=3)
+    window.open(tmp_path / "a.tif")
+    window.type_size(32, 16)
+    window.type_number(window.widget.patches.overlap.boxes[1], 8)
+    window.type_number(window.widget.patches.overlap.boxes[2], "0.75 µm")
+    made = window.export_to(tmp_path / "a.patches.zarr")
+    assert made.manifest.recipe["strategy"]["overlap"] == [8, "0.75um"]
+    np.save(tmp_path / "p.npy", made["all"][:])
+    dialog = Dialog(window)
+    dialog.type(dialog.fields.predictions, tmp_path / "p.npy")
+    dialog.press(dialog.fields.start)
+    assert dialog.text == "Saved p.ome.zarr."
+    assert np.array_equal(zarr.open_group(tmp_path / "p.ome.zarr", mode="r")["0"][0], image)

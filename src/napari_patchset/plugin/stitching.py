@@ -1,15 +1,12 @@
-"""Predictions back into the image: the dialog, the run in a background thread, and the result.
+"""Predictions back into the image: the dialog, the run that it starts, and the result.
 
 `StitchControl` checks the fields of `StitchDialog` as they change, stitches, and opens the result
 over the scenes that the patches were cut from, wherever these lie in the window.
 """
 
-from collections import Counter
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple
 
 from magicgui.widgets import CheckBox, ComboBox, LineEdit, ProgressBar, PushButton
 from napari.viewer import Viewer
@@ -25,44 +22,21 @@ from qtpy.QtWidgets import (
 
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patchset.layout import SUFFIXES, stem_of
-from napari_patchset.patchset.manifest import Manifest
-from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.plugin.dialogs import USER_ERRORS, message
 from napari_patchset.plugin.form.fields import Row
 from napari_patchset.plugin.layers.stitched import ShownPlaces, shown_places, stitched_layers
 from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.preferences import export_memory
 from napari_patchset.plugin.reader import FileOpener, Opened, read_file
+from napari_patchset.plugin.stitch_task import Checked, Choice, check_choice, run_stitching
 from napari_patchset.plugin.worker import Worker
-from napari_patchset.stitching.stitch import (
-    StitchOptions,
-    StitchProgress,
-    check_stitching,
-    iter_stitch,
-)
-from napari_patchset.stitching.stitch_folder import SUFFIX, StitchFolder
-from napari_patchset.stitching.stitched_image import StitchedImage, images_of
+from napari_patchset.stitching.stitch import StitchOptions, StitchProgress
+from napari_patchset.stitching.stitch_folder import SUFFIX
 
 _BY_NAME = "all, by name"
 _WIDTH = 480
 _PREDICTIONS = "the predictions: a zarr, npy, npz, or a folder of TIFFs"
 _STAGES = {"stitch": "Stitching", "levels": "Making lower resolutions"}
-
-
-class Choice(NamedTuple):
-    """What the fields of the dialog say."""
-
-    patch_set: str
-    predictions: str
-    split: str | None
-    """The split that is predicted; None for all that the predictions name."""
-    out: str
-    options: StitchOptions
-
-    @property
-    def by_split(self) -> Any:
-        """The predictions as `iter_stitch` takes them."""
-        return self.predictions if self.split is None else {self.split: self.predictions}
 
 
 class StitchDialog(QDialog):
@@ -101,6 +75,14 @@ class StitchDialog(QDialog):
         self.show_result = PushButton(
             text="Open it", tooltip="Show the result over its scene.", enabled=False
         )
+        self.go_on = PushButton(
+            text="Continue that one", tooltip="Stitch with the settings that it was begun with."
+        )
+        self.start_over = PushButton(
+            text="Start over", tooltip="Delete what is unfinished, and stitch with these settings."
+        )
+        for button in (self.go_on, self.start_over):
+            button.native.setAutoDefault(False)  # Enter in a field must not press it
         self.fields = QWidget()
         self._form = form = QFormLayout(self.fields)
         form.setContentsMargins(0, 0, 0, 0)
@@ -112,12 +94,13 @@ class StitchDialog(QDialog):
         form.addRow("Overlap", self.blend.native)
         form.addRow("", self.argmax.native)
         form.addRow("Save to", with_buttons(self.out, ("…", self._choose_out)))
-        buttons = Row([self.start, self.stop, self.show_result])
+        buttons = Row([self.start, self.stop, self.show_result, self.go_on, self.start_over])
         layout = QVBoxLayout(self)
         for widget in (self.fields, self.status, self.progress.native, buttons.native):
             layout.addWidget(widget)
         self.setMinimumWidth(_WIDTH)
         self.offer_splits(())
+        self.offer_answers(is_taken=False, can_go_on=False)
 
     @property
     def choice(self) -> Choice:
@@ -134,6 +117,12 @@ class StitchDialog(QDialog):
             self.split.choices = choices
         self._form.setRowVisible(self.split.native, bool(choices))
 
+    def offer_answers(self, is_taken: bool, can_go_on: bool) -> None:
+        """Ask what is to become of an unfinished stitching, in place of the other buttons."""
+        self.go_on.visible, self.start_over.visible = is_taken and can_go_on, is_taken
+        for button in (self.start, self.stop, self.show_result):
+            button.visible = not is_taken
+
     def show_text(self, text: str, is_error: bool = False) -> None:
         """Show what is known of the fields, or how far the run is."""
         style = f"color: {theme_colors().error.name()}" if is_error else ""
@@ -147,6 +136,7 @@ class StitchDialog(QDialog):
         self.fields.setEnabled(not running)
         if running:
             self.start.enabled = self.show_result.enabled = False
+            self.offer_answers(is_taken=False, can_go_on=False)
 
     def _with_buttons(self, field: LineEdit, *buttons: tuple[str, Callable[[], None]]) -> QWidget:
         row = Row([field])
@@ -195,77 +185,6 @@ def propose_out(predictions: Path) -> Path:
     return next((name for name in names if not name.exists()), predictions.with_name(stem + SUFFIX))
 
 
-def _check(choice: Choice) -> Generator[tuple[str, ...], None, str]:
-    """Check the fields; runs in a background thread.
-
-    Yields
-    ------
-    tuple of str
-        The splits of the set.
-
-    Returns
-    -------
-    str
-        What would be stitched.
-    """
-    with PatchSet(choice.patch_set) as patch_set:
-        yield patch_set.splits
-        if not choice.predictions or not choice.out:
-            return ""
-        manifest = patch_set.manifest
-    plan = check_stitching(choice.patch_set, choice.by_split, choice.out, choice.options)
-    folder = StitchFolder.for_image(Path(choice.out))
-    folder.check_free(overwrite=False)
-    if not (begun := folder.has_plan(plan)):
-        folder.check_not_begun()
-    images = list(images_of(manifest.sources, plan.channels, plan.dtype, plan.factor))
-    count = "1 image" if len(images) == 1 else f"{len(images)} images"
-    n = len(plan.channels)
-    sizes = list(map(_sizes, images))
-    largest = {axis: max(each.get(axis, 1) for each in sizes) for axis in images[0].axes}
-    shape = " × ".join(f"{axis} {size:,}" for axis, size in largest.items() if axis in sizes[0])
-    up_to = "" if all(each == sizes[0] for each in sizes) else "up to "
-    text = f"{count}, {up_to}{shape} px, {n} channel{'s' * (n > 1)}, {plan.dtype}"
-    resumes = "; resumes where it stopped" if begun else ""
-    return f"{text}{resumes}.{_not_covered(manifest, choice.split)}"
-
-
-def _sizes(image: StitchedImage) -> dict[str, int]:
-    """Return the size of an image along each of its axes."""
-    sizes = dict(zip(image.frame_axes, image.frame_shape, strict=True))
-    return sizes | dict(zip(image.spatial_axes, image.spatial_shape(0), strict=True))
-
-
-def _not_covered(manifest: Manifest, split: str | None) -> str:
-    """Return which patches of a set have no prediction, as a sentence; "" if all have one."""
-    counts = Counter(manifest.counts)
-    without = {
-        "rejected": sum(manifest.rejected.values()),
-        "put in another split": 0 if split is None else counts.total() - counts[split],
-    }
-    parts = [
-        f"{n:,} patch{'es were' if n > 1 else ' was'} {which}" for which, n in without.items() if n
-    ]
-    return f" {' and '.join(parts)}: what they alone cover gets 0." if parts else ""
-
-
-def _stitch(
-    choice: Choice, memory: int, cancelled: Event
-) -> Generator[StitchProgress, None, StitchProgress | None]:
-    """Stitch; runs in a background thread. Return the last event, None if it was stopped."""
-    last = None
-    events = iter_stitch(
-        choice.patch_set, choice.by_split, choice.out, memory=memory, **dict(choice.options)
-    )
-    with closing(events):
-        for event in events:
-            yield event
-            last = event if event.stage == "done" else None
-            if cancelled.is_set():
-                break
-    return last
-
-
 def _read_result(out: Path, patch_set: str, places: ShownPlaces) -> Opened:
     """Read those images whose scenes are shown, else the first; runs in a background thread."""
     layers = stitched_layers(out, patch_set, places)
@@ -291,12 +210,16 @@ class StitchControl:
         self.opener = FileOpener(viewer)
         self._viewer, self._patch_set = viewer, patch_set
         self._choice: Choice | None = None
+        self._unfinished: Choice | None = None
+        """What has the name, and can be continued."""
         self._proposed, self._cancelled = "", Event()
         dialog = self.dialog
         for field in (dialog.patch_set, dialog.split, dialog.blend, dialog.argmax, dialog.out):
             field.changed.connect(self.check)
         dialog.predictions.changed.connect(self._on_predictions)
-        dialog.start.changed.connect(self._start)
+        dialog.start.changed.connect(lambda: self._run(dialog.choice))
+        dialog.go_on.changed.connect(self._go_on)
+        dialog.start_over.changed.connect(lambda: self._run(dialog.choice, starts_over=True))
         dialog.stop.changed.connect(self.cancel)
         dialog.show_result.changed.connect(self._open)
         self.checking.yielded.connect(dialog.offer_splits)
@@ -328,7 +251,7 @@ class StitchControl:
         """Stop the run within a shard; finished shards stay."""
         if self.stitching.running and self._choice is not None:
             self._cancelled.set()
-            StitchFolder.for_image(Path(self._choice.out)).request_stop()
+            self._choice.folder.request_stop()
 
     def check(self) -> None:
         """Check the fields, in the background."""
@@ -336,12 +259,13 @@ class StitchControl:
             return
         dialog, choice = self.dialog, self.dialog.choice
         dialog.start.enabled = dialog.show_result.enabled = False
+        dialog.offer_answers(is_taken=False, can_go_on=False)
         if not choice.patch_set:
             self.checking.stop()
             dialog.show_text("Choose the patch set whose patches were predicted.")
             return
         dialog.show_text("Reading…")
-        self.checking.run(_check, choice)
+        self.checking.run(check_choice, choice)
 
     def _on_predictions(self) -> None:
         """Propose a destination beside the predictions, unless one was typed."""
@@ -351,22 +275,27 @@ class StitchControl:
             out.value = self._proposed
         self.check()
 
-    def _on_checked(self, text: str) -> None:
-        self.dialog.start.enabled = bool(text)
-        choice = self.dialog.choice
+    def _on_checked(self, checked: Checked) -> None:
+        choice, self._unfinished = self.dialog.choice, checked.other
+        self.dialog.start.enabled = bool(checked.text) and not checked.is_taken
+        self.dialog.offer_answers(checked.is_taken, can_go_on=checked.other is not None)
         missing = _PREDICTIONS if not choice.predictions else "where to save"
-        self.dialog.show_text(text or f"Choose {missing}.")
+        self.dialog.show_text(checked.text or f"Choose {missing}.")
 
     def _on_refused(self, error: Exception) -> None:
         if not isinstance(error, USER_ERRORS):
             raise error
         self.dialog.show_text(message(error), is_error=True)
 
-    def _start(self) -> None:
-        self._choice, self._cancelled = self.dialog.choice, Event()
+    def _go_on(self) -> None:
+        if self._unfinished is not None:
+            self._run(self._unfinished)
+
+    def _run(self, choice: Choice, starts_over: bool = False) -> None:
+        self._choice, self._cancelled = choice, Event()
         self.dialog.show_running(True)
         self.dialog.show_text("Stitching…")
-        self.stitching.run(_stitch, self._choice, export_memory(), self._cancelled)
+        self.stitching.run(run_stitching, choice, starts_over, export_memory(), self._cancelled)
 
     def _on_progress(self, event: StitchProgress) -> None:
         self.dialog.progress.max, self.dialog.progress.value = event.total, event.done
@@ -395,6 +324,9 @@ class StitchControl:
             self._on_refused(error)
 
     def _on_stopped(self) -> None:
+        if self._choice != self.dialog.choice:  # Stitch would not resume it
+            self.check()
+            return
         self.dialog.show_text("Stopped. Press Stitch to resume.")
         self.dialog.start.enabled = True
 

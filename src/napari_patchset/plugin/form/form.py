@@ -135,7 +135,7 @@ class RecipeForm:
         size, overlap = (getattr(strategy, name, ()) for name in ("size", "overlap"))
         self.overrides = recipe.overrides
         with self.changed.blocked():
-            self.pixel_size.load(recipe.pixel_size, (*size, *overlap))
+            self.pixel_size.load(recipe.pixel_size)
             self.patches.load(recipe.depth_axis, size, overlap or (0,) * len(size))
             self.strategy.load(strategy)
             self.channels.load(recipe.channels)

@@ -1,14 +1,13 @@
 """The pixel size that patches are resampled to, and the unit in which sizes are typed."""
 
 import re
-from collections.abc import Sequence
 
 from magicgui.widgets import LineEdit, RadioButtons
 
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.plans.options import format_pixel_size
 from napari_patchset.exporting.plans.plan import Recipe
-from napari_patchset.patching.lengths import Length, Micrometres, Unit
+from napari_patchset.patching.lengths import Unit
 from napari_patchset.plugin.form.fields import Section, description, with_points
 from napari_patchset.source import PixelSize
 from napari_patchset.stacks.metadata import parse_pixel_size
@@ -49,13 +48,12 @@ class PixelSizeSection(Section):
         """The unit of a size that is typed without one."""
         return "um" if self.unit.value == "µm" else "px"
 
-    def load(self, pixel_size: PixelSize | None, lengths: Sequence[Length]) -> None:
-        """Set the pixel size, and the unit that sizes have."""
+    def load(self, pixel_size: PixelSize | None) -> None:
+        """Set the pixel size; a number without a unit means what it meant before."""
         text = "" if pixel_size is None else format_pixel_size(pixel_size)
         if pixel_size is not None and pixel_size.y == pixel_size.x:
             text = f"{pixel_size.y!r}".removesuffix(".0")
         self.size.value = text
-        self.unit.value = "µm" if any(isinstance(n, Micrometres) for n in lengths) else "px"
 
     @property
     def summary(self) -> str:

@@ -1,10 +1,10 @@
 """Lengths along the axes of a patch, in pixels or micrometres.
 
 A number without a unit is in that of the row; "64 px", "12.5 µm" and "0.5 mm" mean what they say in
-either. A field shows the length that the user typed. If it is too large for an image, the field
-shows less for that image alone, and the typed length again with the next image that is large
-enough. Text is judged once typing pauses or the field is left; what is no length then stays, and is
-refused.
+either. A field shows the length that the user typed, and its unit unless all is pixels. If it is
+too large for an image, the field shows less for that image alone, and the typed length again with
+the next image that is large enough. Text is judged once typing pauses or the field is left; what is
+no length then stays, and is refused.
 """
 
 from collections.abc import Sequence
@@ -73,10 +73,9 @@ class LengthBox(QLineEdit):
 
     @length.setter
     def length(self, length: Length) -> None:
-        is_own = not length or isinstance(length, int) == (self.unit == "px")
-        unit = "" if is_own else " px" if isinstance(length, int) else " µm"
+        unit = " px" if length and isinstance(length, int) and self.unit == "um" else ""
         self._is_judged = True
-        self.setText(str(length).removesuffix("um") + unit)
+        self.setText(f"{format_length(length)}{unit}")
 
     @property
     def is_understood(self) -> bool:
