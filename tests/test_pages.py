@@ -332,6 +332,25 @@ def test_every_target_of_make_is_one() -> None:
         assert {first or second for first, second in named} <= targets, path.name
 
 
+def test_every_script_that_is_named_is_there() -> None:
+    pattern = (
+        r"\b((?:benchmarks|docs|examples|workflows)/[\w/.-]+\.(?:py|json|md|nf|yaml|config))\b"
+    )
+    for path in (*PAGES, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md"):
+        named = set(re.findall(pattern, path.read_text("utf-8")))
+        assert [each for each in named if not (REPOSITORY / each).exists()] == [], path.name
+
+
+def test_every_strategy_and_split_in_a_line_of_a_page_is_one() -> None:
+    classes = {name: getattr(napari_patchset, name) for name in ("Tiled", "Random", "Split")}
+    codes = [code for path in PAGES for code in re.findall(r"`([^`\n]+\))`", prose(path))]
+    calls = [code for code in codes if code.partition("(")[0] in classes]
+    assert len(calls) >= 5
+    for code in calls:
+        needed = ", size=64, count=1)" if code.startswith("Random(") else ")"
+        eval(code.removesuffix(")") + needed, classes)
+
+
 def test_the_workflows_do_what_the_page_says_of_them() -> None:
     workflows = REPOSITORY / "workflows"
     rules = (workflows / "snakemake" / "Snakefile").read_text("utf-8")

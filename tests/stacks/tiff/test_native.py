@@ -9,7 +9,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_patchset.source import PixelSize
-from napari_patchset.stacks.opening import list_absent, open_stack
+from napari_patchset.stacks.opening import list_absent, list_scenes, open_stack
 from support import native_tiff_maker as native
 from support.tiff_maker import assert_whole, planes, write
 
@@ -237,3 +237,53 @@ def test_a_stack_of_scanimage_has_its_step(tmp_path: Path) -> None:
     with open_stack(path) as stack:
         assert (stack.original_axes, stack.original_data_shape[:2]) == ("ZCYX", (4, 2))
         assert sizes(stack) == (2.5, None, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("palette", {"colormap": np.arange(768, dtype=np.uint16)[::-1].reshape(3, 256)}),
+        ("miniswhite", {}),
+        ("minisblack", {"extratags": [(274, 3, 1, 6, True)]}),  # Orientation: turned by a quarter
+        ("separated", {"planarconfig": "contig"}),
+    ],
+)
+def test_values_are_those_that_are_stored_whatever_a_viewer_makes_of_them(
+    kind: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    y, x = np.ogrid[:32, :48]
+    values = ((7 * y + 3 * x) % 251).astype(np.uint8)
+    inks = [values + ink for ink in range(4 if kind == "separated" else 1)]
+    pixels = np.stack(inks, -1) if len(inks) > 1 else values
+    path = write(tmp_path / "a.tif", pixels, photometric=kind, metadata=None, **options)
+    with open_stack(path) as stack:
+        np.testing.assert_array_equal(stack.extract_patch(0, None, (0, 0), (32, 48)), inks)
+
+
+def test_what_a_slide_has_besides_its_image_is_no_scene(tmp_path: Path) -> None:
+    of_aperio, pixels = "Aperio Image Library v1\n", np.zeros((64, 64, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.svs") as writer:
+        for number, (description, tile) in enumerate(
+            [
+                ("512x512 (64x64) |AppMag = 20|MPP = 0.5", (64, 64)),
+                ("512x512 -> 64x64 - |", None),
+                ("label 64x64", None),
+                ("macro 64x64", None),
+            ]
+        ):
+            writer.write(
+                pixels if number else np.tile(pixels, (8, 8, 1)),
+                description=of_aperio + description,
+                subfiletype=(0, 0, 1, 9)[number],
+                tile=tile,
+                photometric="rgb",
+                metadata=None,
+            )
+    with tifffile.TiffFile(tmp_path / "a.svs") as file:
+        assert [series.name for series in file.series] == [
+            "Baseline",
+            "Thumbnail",
+            "Label",
+            "Macro",
+        ]
+    assert [scene.shape for scene in list_scenes(tmp_path / "a.svs")] == [(512, 512, 3)]
