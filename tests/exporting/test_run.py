@@ -21,7 +21,12 @@ from napari_patchset import (
     iter_export,
     verify,
 )
-from napari_patchset.errors import ArgumentError, ExportError, MissingAxisError
+from napari_patchset.errors import (
+    ArgumentError,
+    DestinationExistsError,
+    ExportError,
+    MissingAxisError,
+)
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.jobs.lock import LOCK
@@ -146,17 +151,29 @@ def test_another_plan_does_not_resume_an_unfinished_export(czi: MakeCzi, tmp_pat
     other = plan_for(path, out, strategy=Tiled(size=(8, 8)))
     with pytest.raises(ExportError, match=r"another plan; finish that \(`patchset status .*zarr`"):
         export(other)
-    assert export(other, overwrite=True)["all"].shape[2:] == (8, 8)
+    with pytest.warns(
+        UserWarning, match=r"a.partial, of which \d+ shards? .* written, is replaced"
+    ):
+        assert export(other, overwrite=True)["all"].shape[2:] == (8, 8)
 
 
-def test_another_plan_takes_the_place_of_one_that_wrote_nothing(
-    czi: MakeCzi, tmp_path: Path
+@pytest.mark.parametrize("is_scored", [False, True])
+def test_another_plan_takes_the_place_of_one_that_scored_nothing(
+    czi: MakeCzi, tmp_path: Path, is_scored: bool
 ) -> None:
     path, out = czi(*SCENES), tmp_path / "a.patches.zarr"
     events = iter_export(plan_for(path, out, filters=["std>p20"]), workers=1)
-    advance(events, "score")
+    advance(events, "score" if is_scored else "plan")
     events.close()
-    assert export(plan_for(path, out, strategy=Tiled(size=(8, 8))))["all"].shape[2:] == (8, 8)
+    other = plan_for(path, out, strategy=Tiled(size=(8, 8)))
+    if not is_scored:
+        assert export(other)["all"].shape[2:] == (8, 8)
+        return
+    with pytest.raises(DestinationExistsError, match="unfinished export of another plan"):
+        export(other)
+    text = r"of which \d+ of \d+ candidates were scored and 0 shards were written, is replaced"
+    with pytest.warns(UserWarning, match=text):
+        assert export(other, overwrite=True)["all"].shape[2:] == (8, 8)
 
 
 def test_a_plan_that_cannot_be_read_is_refused_or_overwritten(czi: MakeCzi, tmp_path: Path) -> None:

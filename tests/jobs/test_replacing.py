@@ -60,6 +60,7 @@ def clean(folder: Path) -> None:
     ids=["export", "stitch"],
 )
 @pytest.mark.parametrize("then", ["the same", "clean", "another, killed too"])
+@pytest.mark.filterwarnings("ignore:the unfinished export in")
 def test_the_old_or_the_new_one_is_whole_after_every_kill(
     replace: Replace, name: str, then: str, tmp_path: Path
 ) -> None:

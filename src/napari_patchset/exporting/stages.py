@@ -7,6 +7,7 @@ process that has the same files.
 """
 
 import shlex
+import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,17 +240,62 @@ def prepare(
     """
     if not overwrite:
         check_not_taken(workdir, plan)
+    before = None
     if is_prepared(workdir, plan, overwrite, max_failures):
-        workdir.set_max_failures(max_failures)
-        return True
+        before = workdir.plan()
+        if not before.failures or (workdir.has_work and not overwrite):
+            yield from _resume(workdir, before, overwrite, max_failures)
+            return True
     frozen, grid = yield from freeze_plan(plan, workdir.check_cancelled, max_failures)
+    if before and before.has_sources_of(frozen):
+        yield from _resume(workdir, before, overwrite, max_failures)
+        return True
     check_frozen(frozen, grid, workdir.root)
     workdir.check_cancelled()
+    _warn_of_loss(workdir)
     workdir.discard()
     if not overwrite:  # a set that was about to be replaced has its name again
         check_not_taken(workdir, plan)
     workdir.freeze(frozen, grid)
     return False
+
+
+def _resume(
+    workdir: WorkDir, frozen: FrozenPlan, overwrite: bool, max_failures: int | None
+) -> Generator[Step, None, None]:
+    """Have sources be read again that were skipped: all with `overwrite`, else those that are back.
+
+    What is written of a source that is damaged would be lost each time if that was read again.
+    """
+    workdir.set_max_failures(max_failures)
+    failed = workdir.failed()
+    if not failed or workdir.is_in_place:
+        return
+    if not overwrite:
+        others = set(range(len(frozen.plan.sources))) - failed.keys()
+        lasting = {i for i, failure in failed.items() if not failure.may_return}
+        changed = yield from frozen.find_changed(others | lasting, workdir.check_cancelled)
+        failed = {i: failed[i] for i in failed.keys() - lasting - changed.keys()}
+    workdir.forget_failed(failed.keys())
+
+
+def _warn_of_loss(workdir: WorkDir) -> None:
+    """Warn if an unfinished export is replaced of which something is scored or written."""
+    if not workdir.has_work:
+        return
+    try:
+        frozen = workdir.plan()
+    except ExportError:
+        text = "whose plan can't be read"
+    else:
+        missing = sum(len(frozen.score_chunk(chunk)) for chunk in workdir.scores.missing(frozen))
+        n, n_shards = frozen.n_candidates, workdir.n_shards
+        parts = (
+            [f"{n - missing:,} of {n:,} candidates were scored"] if frozen.n_score_chunks else []
+        )
+        parts += [f"{n_shards:,} {'shard was' if n_shards == 1 else 'shards were'} written"]
+        text = f"of which {' and '.join(parts)}"
+    warnings.warn(f"the unfinished export in {workdir.root}, {text}, is replaced.", stacklevel=2)
 
 
 def check_not_taken(workdir: WorkDir, plan: ExportPlan) -> None:
@@ -264,8 +310,8 @@ def is_prepared(
 ) -> bool:
     """Return whether the folder has the same plan; raise an error for another, unless `overwrite`.
 
-    Another plan of which no shard is written is replaced. A plan that skips more sources than it
-    now may is made again; with `overwrite`, so is one of whose files one has changed.
+    Another plan of which nothing is scored or written is replaced. A plan that skips more sources
+    than it now may is made again; with `overwrite`, so is one of whose files one has changed.
     """
     try:
         frozen = workdir.find_plan()
@@ -276,7 +322,7 @@ def is_prepared(
     if frozen is None:
         return False
     is_same = frozen.requested == plan.resolved().sources and frozen.plan.recipe == plan.recipe
-    if not is_same and not overwrite and workdir.has_shards:
+    if not is_same and not overwrite and workdir.has_work:
         raise DestinationExistsError(
             f"{workdir.root} holds an unfinished export of another plan; finish that "
             f"(`patchset status {shlex.quote(plan.out)}` shows how), or delete it."

@@ -6,12 +6,20 @@ allows it. Otherwise the rest is exported, and the set is completed when that so
 
 import errno
 from collections.abc import Collection, Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from napari_patchset._model import Frozen
 from napari_patchset.credentials import hide_credentials
-from napari_patchset.errors import ExportError, UnreachableError, describe_os_error, printable
+from napari_patchset.errors import (
+    ExportError,
+    MissingFileError,
+    UnreachableError,
+    describe_os_error,
+    printable,
+)
 from napari_patchset.stacks.retrying import is_transient
+
+_PASSING = (MissingFileError, UnreachableError)
 
 
 class Failure(Frozen):
@@ -21,19 +29,24 @@ class Failure(Frozen):
     message: str
     is_transient: bool = False
     """Whether its storage did not respond, so that the file may be readable later."""
+    may_return: bool = False
+    """Whether the file may be there again as it was: it was gone, or could not be opened."""
 
     @classmethod
     def from_error(cls, source: object, error: Exception) -> Self:
         """Describe an error of reading a source; raise MemoryError if memory was lacking."""
-        cause: BaseException | None = error
+        cause, may_return = cast("BaseException | None", error), False
         while cause is not None:
-            if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:
+            number = getattr(cause, "errno", None)
+            if isinstance(cause, MemoryError) or number == errno.ENOMEM:
                 raise MemoryError(str(cause)) from error
+            may_return |= isinstance(cause, _PASSING) or number is not None
             cause = cause.__cause__
         return cls(
             source=str(source),
             message=printable(hide_credentials(describe_os_error(error))),
             is_transient=isinstance(error, UnreachableError) or is_transient(error),
+            may_return=may_return,
         )
 
     def __str__(self) -> str:

@@ -108,6 +108,11 @@ class FrozenPlan(Frozen):
         """Descriptions of the images that patches are cut from."""
         return self.images[IMAGE]
 
+    def has_sources_of(self, other: "FrozenPlan") -> bool:
+        """Return whether another plan is of the same sources, with the same content."""
+        compared = {"plan", "images"}
+        return self.model_dump_json(include=compared) == other.model_dump_json(include=compared)
+
     @property
     def planned_files(self) -> PlannedFiles:
         """The files as they were when the plan was made."""

@@ -266,7 +266,7 @@ class _ChunkScorer:
             self._score_readable(np.arange(first, end), sources[first:end])
             first = end
         if self._needed:
-            raise self._workdir.needed(self._needed)
+            raise self._workdir.refused(self._needed)
 
     def _score_readable(self, index: NDArray[np.intp], sources: NDArray[np.int32]) -> None:
         """Score candidates by their index; those of a source that can't be read get no metrics."""
@@ -280,6 +280,9 @@ class _ChunkScorer:
                     for values in self._columns.values():
                         values[index[is_failed]] = np.nan
                     self._finish(index[is_failed])
+                    if not failed.failures.keys() <= self._workdir.failed().keys():
+                        # Meanwhile another job found too many to skip, so that all are read again.
+                        self._workdir.forget_failed(failed.failures.keys())
                 else:
                     self._needed |= failed.failures
                 rest = ~is_failed & ~self._is_done[index]

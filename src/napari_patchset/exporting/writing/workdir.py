@@ -16,7 +16,7 @@ and shards that are done are not made again.
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -100,6 +100,11 @@ class Scores:
         """Return whether a chunk is scored."""
         return self.path(chunk).is_file()
 
+    @property
+    def has_any(self) -> bool:
+        """Whether a chunk is scored."""
+        return any(self._folder.glob("*.parquet"))
+
     def write(self, chunk: int, metrics: Metrics) -> None:
         """Write the metrics of a chunk."""
         write_columns(self.path(chunk), metrics)
@@ -134,12 +139,14 @@ class Scores:
         names = chunks[0] if chunks else ()
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
 
-    def delete_incomplete(self, frozen: FrozenPlan) -> None:
-        """Delete the chunks in which a candidate has no metric."""
+    def delete_incomplete(self, frozen: FrozenPlan, is_concerned: NDArray[np.bool_]) -> None:
+        """Delete the chunks in which one of some candidates has no metric."""
         for chunk in filter(self.has, range(frozen.n_score_chunks)):
-            columns, _ = read_columns(self.path(chunk))
-            if any(np.isnan(values).any() for values in columns.values()):
-                self.path(chunk).unlink()
+            of_chunk = frozen.score_chunk(chunk)
+            concerned = is_concerned[of_chunk.start : of_chunk.stop]
+            columns, _ = read_columns(self.path(chunk)) if concerned.any() else ({}, {})
+            if any(np.isnan(values[concerned]).any() for values in columns.values()):
+                self.path(chunk).unlink(missing_ok=True)
 
 
 _SET_FILES = "|".join(
@@ -273,17 +280,28 @@ class WorkDir(JobFolder[FrozenPlan]):
         n = len(frozen.failures) + len({**self.failed(), **failures})
         return SourcesFailed.needed(failures, n, frozen.max_failures)
 
+    def refused(self, failures: Mapping[int, Failure]) -> SourcesFailed:
+        """Return that error as what ends the job.
+
+        If they are too many, those that were skipped before and may return are read again, too: the
+        same again, when all can be read, must not leave any out.
+        """
+        error = self.needed(failures)
+        if self.plan().max_failures is not None:
+            self.forget_failed([i for i, each in self.failed().items() if each.may_return])
+        return error
+
     def record(self, failed: SourcesFailed) -> None:
         """Record which sources are skipped; raise SourcesFailed if none is left, or one must stay.
 
         Nothing is recorded then, as a disk that is away may come back.
         """
         if not self.may_skip(failed.failures):
-            raise self.needed(failed.failures) from failed
+            raise self.refused(failed.failures) from failed
         recorded, frozen = {path.stem for path in self._failed.glob("*.json")}, self.plan()
         if len(recorded.union(map(str, failed.failures))) == len(frozen.plan.sources):
             failures = self.failed() | failed.failures
-            self._forget_failed(frozen)
+            self.forget_failed([*map(int, recorded)])
             raise SourcesFailed(failures) from failed
         for index, failure in failed.failures.items():
             write_json(self._failed / f"{index}.json", failure.model_dump())
@@ -294,13 +312,21 @@ class WorkDir(JobFolder[FrozenPlan]):
         if frozen.max_failures != max_failures:
             self.write_plan(frozen.model_copy(update={"max_failures": max_failures}))
         if self.failed() and not self.may_skip({}):
-            self._forget_failed(frozen)
+            self.forget_failed(self.failed())
 
-    def _forget_failed(self, frozen: FrozenPlan) -> None:
-        """Forget which sources could not be read, so that they are read again."""
-        self.scores.delete_incomplete(frozen)
-        for path in self._failed.glob("*.json"):
-            path.unlink()
+    def forget_failed(self, sources: Collection[int]) -> None:
+        """Forget that some sources could not be read, so that they are read again."""
+        if not sources:
+            return
+        frozen = self.plan()
+        is_concerned = np.isin(self.candidates(frozen).source_index, list(sources))
+        # Twice: a process that is killed in between must leave no chunk that seems whole, and a job
+        # that runs may write one before it sees that the source is not skipped any more.
+        self.scores.delete_incomplete(frozen, is_concerned)
+        for index in sources:
+            (self._failed / f"{index}.json").unlink(missing_ok=True)
+        self.scores.delete_incomplete(frozen, is_concerned)
+        self._selection.unlink(missing_ok=True)
 
     def failed(self) -> dict[int, Failure]:
         """Read which sources can't be read, by index."""
@@ -368,9 +394,14 @@ class WorkDir(JobFolder[FrozenPlan]):
             write_file(self.done_marker_path(shard), [data], sync=False)
 
     @property
-    def has_shards(self) -> bool:
-        """Whether any shard is written: without one, nothing is lost if another plan begins."""
-        return any((self.root / "shards").rglob("*.json"))
+    def has_work(self) -> bool:
+        """Whether anything is scored or written, which would be lost if another plan began."""
+        return self.scores.has_any or self.n_shards > 0
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards that are written, of any selection."""
+        return sum(1 for _ in (self.root / "shards").rglob("*.json"))
 
     def noting_job(self, step: JobStep, job: int, of: int) -> AbstractContextManager[None]:
         """Note how many jobs there are, and keep the error that ends this one."""
