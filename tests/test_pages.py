@@ -333,9 +333,7 @@ def test_every_target_of_make_is_one() -> None:
 
 
 def test_every_script_that_is_named_is_there() -> None:
-    pattern = (
-        r"\b((?:benchmarks|docs|examples|workflows)/[\w/.-]+\.(?:py|json|md|nf|yaml|config))\b"
-    )
+    pattern = r"\b((?:benchmarks|docs|examples|workflows)/[\w/.-]+\.(?:py|json|md|nf|yaml))\b"
     for path in (*PAGES, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md"):
         named = set(re.findall(pattern, path.read_text("utf-8")))
         assert [each for each in named if not (REPOSITORY / each).exists()] == [], path.name
@@ -343,7 +341,8 @@ def test_every_script_that_is_named_is_there() -> None:
 
 def test_every_strategy_and_split_in_a_line_of_a_page_is_one() -> None:
     classes = {name: getattr(napari_patchset, name) for name in ("Tiled", "Random", "Split")}
-    codes = [code for path in PAGES for code in re.findall(r"`([^`\n]+\))`", prose(path))]
+    pages = *PAGES, REPOSITORY / "CHANGELOG.md"
+    codes = [code for path in pages for code in re.findall(r"`([^`\n]+\))`", prose(path))]
     calls = [code for code in codes if code.partition("(")[0] in classes]
     assert len(calls) >= 5
     for code in calls:
