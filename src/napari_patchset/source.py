@@ -4,7 +4,8 @@ A user names it by a path or a URL, and a scene in it as "name.czi@3" (`split_so
 
 Its identity is a *key*, which is the same for a copy at another path. The key of a file is a
 *fingerprint*: a hash of samples of its bytes. A *digest* is a hash of every byte, as of a plan, a
-table or an array.
+table or an array. Where sources of one plan have the same fingerprint and other pixels, their keys
+are *detailed*: the fingerprint, then a digest.
 """
 
 import operator

@@ -34,8 +34,9 @@ class ProgressEvent(Event):
     Attributes
     ----------
     stage : str
-        `list` scenes of the files, `open` images, `read` megabytes of annotations, `choose`
-        patches by labels and annotations in percent, `plan` patches,
+        `list` scenes of the files, `open` images, `read` megabytes of annotations, `compare`
+        megabytes of images that may be copies, `choose` patches by labels and annotations in
+        percent, `plan` patches,
         `score` candidates, `write` patches, `finalize`: check the images again, `done`, `verify`
         patches, write `geojson`, `stitch` and `levels` of `patchset stitch`.
     done, total : int

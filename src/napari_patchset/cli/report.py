@@ -35,6 +35,7 @@ DOING = {
     "list": "listing scenes",
     "open": "opening images",
     "read": "reading annotations, MB",
+    "compare": "comparing images that may be copies, MB",
     "choose": "looking at labels and annotations, %",
     "plan": "planned",
     "score": "measured",

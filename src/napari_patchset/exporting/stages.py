@@ -43,7 +43,7 @@ from napari_patchset.patchset.manifest import read_attributes
 from napari_patchset.patchset.table import check_sheet
 from napari_patchset.patchset.writers import FORMATS
 
-Stage = Literal["open", "read", "choose", "plan", "score", "write", "finalize", "done"]
+Stage = Literal["open", "read", "compare", "choose", "plan", "score", "write", "finalize", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,11 @@ class Progress:
 
     Attributes
     ----------
-    stage : {"open", "read", "choose", "plan", "score", "write", "finalize", "done"}
-        The step that the export is at: sources are opened; annotations are read; labels and
-        annotations are looked at to choose candidates; these are chosen; they are scored; patches
-        are written; sources are checked again; the set is complete.
+    stage : {"open", "read", "compare", "choose", "plan", "score", "write", "finalize", "done"}
+        The step that the export is at: sources are opened; annotations are read; sources that may
+        be copies are compared; labels and annotations are looked at to choose candidates; these are
+        chosen; they are scored; patches are written; sources are checked again; the set is
+        complete.
     done, total : int
         Number of sources, megabytes, percent, candidates or patches that are done, and of all.
     path : Path

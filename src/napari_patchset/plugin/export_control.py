@@ -38,6 +38,7 @@ _STOPPED = "Stopped. Press Export to resume."
 _SOURCE_STAGES = {
     "open": "Opening the images",
     "read": "Reading the annotations, MB",
+    "compare": "Comparing images that may be copies, MB",
     "choose": "Looking at labels and outlines, %",
     "finalize": "Checking the images",
 }

@@ -54,10 +54,16 @@ _SLOW_MS = 200
 
 
 class PlanningWatch:
-    """Count the parts of labels and outlines that planning reads, and have it stop."""
+    """Count what planning reads, and have it stop.
+
+    Attributes
+    ----------
+    n_read, n_compared : int
+        Parts of labels and outlines; bytes of images that may be copies of each other.
+    """
 
     def __init__(self) -> None:
-        self.n_read = 0
+        self.n_read = self.n_compared = 0
         self._is_stopped = Event()
 
     def stop(self) -> None:
@@ -69,6 +75,12 @@ class PlanningWatch:
         if self._is_stopped.is_set():
             raise CancelledError
         self.n_read += 1
+
+    def compare(self, nbytes: int) -> None:
+        """Count bytes; raise CancelledError if planning is to stop."""
+        if self._is_stopped.is_set():
+            raise CancelledError
+        self.n_compared += nbytes
 
 
 def plan_form(
@@ -88,7 +100,8 @@ def plan_form(
     PatchsetError
         If the form's values do not fit its sources, or these do not fit each other.
     """
-    state, notice = state.without_repeats()
+    watch = watch or PlanningWatch()
+    state, notice = state.without_repeats(watch.compare)
     recipe, metrics = state.recipe, dict[str, Metric]()
     sources = state.infos()
     pairs = state.describe_pairs(sources)
@@ -112,7 +125,6 @@ def plan_form(
             )
     else:
         masks = masks_of(recipe.strategy)
-        watch = watch or PlanningWatch()
         grid = choose_candidates(state.preview_plan(), sources, masks, open_image, watch)
     check_split_column(sources, recipe.split.by if recipe.split else None)
     if len(grid):
@@ -292,6 +304,8 @@ class PlanControl:
         """Emit how far planning is, now and from time to time."""
         n = self._watch.n_read
         read = f" {n:,} parts of labels and outlines are read." if n else ""
+        if compared := self._watch.n_compared // 10**6:
+            read = f" {compared:,} MB of images that may be copies are compared.{read}"
         self.waiting.emit(f"Planning…{read}")
         self._slow.start()
 

@@ -21,7 +21,14 @@ from napari_patchset.exporting.plans.image_refs import (
 )
 from napari_patchset.exporting.plans.plan import ExportPlan, Recipe
 from napari_patchset.exporting.reading.open_images import open_source
-from napari_patchset.exporting.reading.sources import find_repeats, repeats_notice, select_channels
+from napari_patchset.exporting.reading.sources import (
+    check_overrides,
+    find_lookalikes,
+    find_repeats,
+    repeats_notice,
+    select_channels,
+    tell_apart,
+)
 from napari_patchset.exporting.writing.frozen_plan import check_images, roles_of
 from napari_patchset.patching.splits.search import ANNOTATION
 from napari_patchset.patching.splits.sheet_columns import WELL
@@ -31,7 +38,13 @@ from napari_patchset.plugin.layers.layer_stack import image_scenes, layer_at, op
 from napari_patchset.plugin.overrides import image_path, source_ref
 from napari_patchset.source import PixelSize, SceneId, SourceInfo
 from napari_patchset.stacks.cache import FileCache
-from napari_patchset.stacks.fingerprint import file_key, has_own_key
+from napari_patchset.stacks.fingerprint import (
+    Advance,
+    file_key,
+    has_own_key,
+    is_detailed,
+    part_digests,
+)
 from napari_patchset.stacks.metadata import SceneSummary, describe, find_well, image_metadata
 from napari_patchset.stacks.resampled import ResampledStack
 
@@ -49,6 +62,7 @@ class Descriptions:
         self._latest: dict[ImageRef, SourceInfo] = {}
         self._parts: dict[ImageRef, Sequence[str]] = {}
         self._scenes: dict[ImageRef, Sequence[SceneSummary]] = {}
+        self._digests: dict[ImageRef, Sequence[str]] = {}
         self._unitless: dict[ImageRef, Mapping[str, float]] = {}
         self._labels: dict[tuple[Path, SceneId | None], str] = {}
 
@@ -115,6 +129,19 @@ class Descriptions:
         """Return the keys of the files that a described scene is in."""
         return self._parts[_alone(ref)]
 
+    def digests(self, ref: ImageRef, advance: Advance) -> Sequence[str]:
+        """Return `part_digests` of a scene."""
+        ref = _alone(ref)
+        with self._lock:
+            digests, times = self._digests.get(ref), self._times_forgotten
+        if digests is None:
+            with open_image(ref.path, ref.scene, **ref.overrides) as stack:
+                digests = part_digests(stack, advance)
+            with self._lock:
+                if times == self._times_forgotten:
+                    self._digests[ref] = digests
+        return digests
+
     def unitless(self, ref: ImageRef) -> Mapping[str, float]:
         """Return the pixel sizes of a described scene whose unit the file does not name."""
         return self._unitless[_alone(ref)]
@@ -123,7 +150,7 @@ class Descriptions:
         """Describe every scene again: files and layers may have changed."""
         with self._lock:
             self._times_forgotten += 1
-            self._infos, self._pairs, self._scenes = {}, {}, {}
+            self._infos, self._pairs, self._scenes, self._digests = {}, {}, {}, {}
 
     def _describe(
         self, ref: ImageRef, depth_axis: DepthAxis, pixel_size: PixelSize | None
@@ -193,15 +220,45 @@ class FormState:
         recipe = self.recipe
         reads_well = recipe.split is not None and WELL in recipe.split.columns
 
+        told = self.told_apart()[0] if len(self.sources) > 1 else None
+
         def described(ref: SourceRef, name: str) -> SourceInfo:
             info = DESCRIPTIONS.describe(ref, recipe.depth_axis, recipe.pixel_size)
             well = DESCRIPTIONS.well(ref) if reads_well else None
             update = {"columns": dict(ref.columns), "well": well, "name": name}
             return select_channels(info, recipe).model_copy(update=update)
 
-        return list(map(described, self.sources, self.names))
+        infos = list(map(described, self.sources, self.names))
+        if told is None:
+            return infos
+        keys = ({"key": each.key} for each in told)
+        return [info.model_copy(update=key) for info, key in zip(infos, keys, strict=True)]
 
-    def without_repeats(self) -> tuple["FormState", str]:
+    def told_apart(
+        self,
+        advance: Advance = lambda nbytes: None,
+        describe: Callable[[SourceRef], SourceInfo] = DESCRIPTIONS.describe,
+    ) -> tuple[list[SourceInfo], list[Sequence[str]]]:
+        """Describe every source, and the keys of its files, as `tell_apart` returns them.
+
+        Files that look alike are read whole, each once; `advance` is called with the bytes.
+        """
+        infos = [describe(ref) for ref in self.sources]
+        parts = [DESCRIPTIONS.parts(ref) for ref in self.sources]
+        lookalikes = find_lookalikes(self.sources, parts)
+        digests = {i: DESCRIPTIONS.digests(self.sources[i], advance) for i in lookalikes}
+        return tell_apart(infos, parts, digests)
+
+    def with_region_of(self, key: str) -> "FormState":
+        """Bind the region, which is drawn on the image on the screen, to its key."""
+        recipe, region = self.recipe, self.recipe.strategy.region
+        if region is None or region.source == key:
+            return self
+        region = region.model_copy(update={"source": key})
+        strategy = recipe.strategy.model_copy(update={"region": region})
+        return replace(self, recipe=recipe.model_copy(update={"strategy": strategy}))
+
+    def without_repeats(self, advance: Advance = lambda nbytes: None) -> tuple["FormState", str]:
         """Leave out sources whose pixels are all in another one, as the export does.
 
         Returns
@@ -219,8 +276,11 @@ class FormState:
         """
         if len(self.sources) == 1:
             return self, ""
-        infos = [DESCRIPTIONS.describe(ref) for ref in self.sources]
-        repeats = find_repeats(self.sources, infos, DESCRIPTIONS.parts)
+        infos, parts = self.told_apart(advance)
+        check_overrides(self.recipe.overrides, self.names, infos)
+        repeats = find_repeats(self.sources, infos, parts)
+        if is_detailed(key := infos[self.shown_index].key):
+            self = self.with_region_of(key)
         if not repeats:
             return self, ""
         if self.recipe.split is not None:
@@ -358,13 +418,12 @@ def _name(path: Path) -> str:
 def refresh_region(state: FormState) -> FormState:
     """Forget the shown file, read it again, and bind the region to its current content."""
     DESCRIPTIONS.forget()
-    recipe, region = state.recipe, state.recipe.strategy.region
-    if region is None:
+    if state.recipe.strategy.region is None:
         return state
-    key = DESCRIPTIONS.describe(state.source).key
-    region = region.model_copy(update={"source": key})
-    strategy = recipe.strategy.model_copy(update={"region": region})
-    return replace(state, recipe=recipe.model_copy(update={"strategy": strategy}))
+    describe_anew = DESCRIPTIONS.describe
+    DESCRIPTIONS.describe(state.source)
+    infos, _ = state.told_apart(describe=lambda ref: DESCRIPTIONS.latest(ref) or describe_anew(ref))
+    return state.with_region_of(infos[state.shown_index].key)
 
 
 def read_plan(path: Path) -> ExportPlan:

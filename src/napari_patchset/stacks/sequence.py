@@ -43,7 +43,7 @@ class SequenceStack(FileStack):
             )
         self.source = f"{first.source} and {len(others)} more along {axis}"
         self.files = tuple(dict.fromkeys(f for part in parts for f in getattr(part, "files", ())))
-        self._parts, self._axis = tuple(parts), axis
+        self.parts, self._axis = tuple(parts), axis
         shape = tuple(first.original_data_shape)
         self._layout = AxisLayout(f"{axis}{first.original_axes}", (len(parts), *shape), depth_axis)
         check_depth_axis(self._layout.sizes, depth_axis, self.source)
@@ -61,7 +61,7 @@ class SequenceStack(FileStack):
     @cached_property
     def file_keys(self) -> tuple[str, ...]:
         """The key of each part."""
-        return tuple(content_key(part) for part in self._parts)
+        return tuple(content_key(part) for part in self.parts)
 
     def fingerprint(self) -> str:
         """Return the key of all files in their order."""
@@ -71,7 +71,7 @@ class SequenceStack(FileStack):
     def missing_planes(self) -> frozenset[tuple[int, int, int]]:
         """Every plane that a file lacks, as (sample, channel, depth)."""
         missing = set()
-        for index, part in enumerate(self._parts):
+        for index, part in enumerate(self.parts):
             for sample, channel, depth in getattr(part, "missing_planes", ()):
                 indices = {**self._part_layout.unravel(sample), self._axis: index}
                 channel = index if self._axis == "C" else channel
@@ -80,7 +80,7 @@ class SequenceStack(FileStack):
         return frozenset(missing)
 
     def close(self) -> None:  # noqa: D102, documented on BoundedStack
-        for part in self._parts:
+        for part in self.parts:
             part.close()
 
     def _read(
@@ -90,13 +90,13 @@ class SequenceStack(FileStack):
         sample = self._part_layout.ravel(indices)
         size = out.shape[1:]
         if self._axis == self._layout.depth_axis:
-            for i, part in enumerate(self._parts[start[0] : start[0] + size[0]]):
+            for i, part in enumerate(self.parts[start[0] : start[0] + size[0]]):
                 out[:, i] = part.extract_patch(sample, channels, start[1:], size[1:])
         elif self._axis == "C":
             for channel, plane in zip(channels, out, strict=True):
-                plane[...] = self._parts[channel].extract_patch(sample, [0], start, size)[0]
+                plane[...] = self.parts[channel].extract_patch(sample, [0], start, size)[0]
         else:
-            part = self._parts[indices[self._axis]]
+            part = self.parts[indices[self._axis]]
             out[...] = part.extract_patch(sample, channels, start, size)
 
 

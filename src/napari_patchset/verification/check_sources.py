@@ -124,7 +124,7 @@ class SourceCheck:
         """
         image = source.images[role]
         try:
-            info = describe(source, role)
+            info = describe(source, role, self._set.sources[index])
         except (OSError, UnreachableError) as error:
             message = f"{_reason(image, error)}; restore it, or verify without the sources."
             yield Finding("absent source", message)

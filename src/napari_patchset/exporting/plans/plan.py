@@ -33,6 +33,7 @@ from napari_patchset.patchset.manifest import digest_bytes
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.patchset.writers import FORMATS
 from napari_patchset.source import PixelSize, SourceInfo, is_remote
+from napari_patchset.stacks.fingerprint import fingerprint_of
 
 
 def _check_format(name: str) -> str:
@@ -163,8 +164,8 @@ class Recipe(Settings):
         )
 
     def with_overrides_of(self, keys: Collection[str]) -> Self:
-        """Return the recipe without overrides of other sources, by their keys."""
-        overrides = tuple(each for each in self.overrides if each.source in keys)
+        """Return the recipe without overrides of other sources, by their fingerprints."""
+        overrides = tuple(each for each in self.overrides if fingerprint_of(each.source) in keys)
         return self.model_copy(update={"overrides": overrides})
 
     @property

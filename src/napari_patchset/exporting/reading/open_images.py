@@ -30,7 +30,12 @@ from napari_patchset.patchset.layout import IMAGE, LABELS
 from napari_patchset.patchset.manifest import digest_file
 from napari_patchset.source import SourceInfo, is_remote, local_path, path_text
 from napari_patchset.stacks.cache import FileStat
-from napari_patchset.stacks.fingerprint import content_key
+from napari_patchset.stacks.fingerprint import (
+    content_key,
+    detailed_key,
+    is_detailed,
+    part_digests,
+)
 from napari_patchset.stacks.metadata import channel_names, describe, image_metadata
 from napari_patchset.stacks.opening import open_stack
 from napari_patchset.stacks.protocol import ClosableStack
@@ -110,7 +115,11 @@ class PlannedFiles:
         try:
             with call_with_retries(str(ref), partial(ref.open, self._plan.depth_axis)) as stack:
                 keyed = set(files_of(stack)) or {ref.path}
-                return keyed.issuperset(touched) and content_key(stack) == key
+                found = content_key(stack)
+            if is_detailed(key):
+                with call_with_retries(str(ref), ref.open) as stack:
+                    found = detailed_key(found, part_digests(stack))
+            return keyed.issuperset(touched) and found == key
         except UnreachableError:
             raise
         except (UnreadableFileError, ArgumentError, MissingAxisError):

@@ -4,9 +4,10 @@ A set has one number of channels, pixel type, depth axis and pixel size, so all 
 on these; target, labels and mask must have the geometry of their source.
 """
 
+import os
 import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,19 @@ from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan, Recipe
 from napari_patchset.exporting.reading.open_images import files_of, open_source
 from napari_patchset.patching.splits.sheet_columns import WELL
+from napari_patchset.patching.verdicts import Override
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import digest_file
 from napari_patchset.source import SceneId, SourceInfo, is_remote, local_path
-from napari_patchset.stacks.fingerprint import content_key, has_own_key
+from napari_patchset.stacks.fingerprint import (
+    Advance,
+    content_key,
+    detailed_key,
+    fingerprint_of,
+    has_own_key,
+    is_detailed,
+    part_digests,
+)
 from napari_patchset.stacks.metadata import SceneSummary, describe, find_well
 from napari_patchset.stacks.opening import list_scenes
 from napari_patchset.stacks.protocol import ClosableStack
@@ -42,16 +52,77 @@ def describe_sources(plan: ExportPlan) -> list[SourceInfo]:
     return infos
 
 
+def find_lookalikes(refs: Sequence[SourceRef], parts: Sequence[Sequence[str]]) -> list[int]:
+    """Return the sources of which another file has the key: copies, or files that look like one.
+
+    `parts` are the keys of the files that each of them is in.
+    """
+    files: defaultdict[str, set[Hashable]] = defaultdict(set)
+    for ref, keys in zip(refs, parts, strict=True):
+        path = ref.path if is_remote(ref.path) else os.path.realpath(local_path(ref.path))
+        for key in keys:
+            files[key].add((path, ref.sequence, ref.files))
+    return [i for i, keys in enumerate(parts) if any(len(files[key]) > 1 for key in keys)]
+
+
+def tell_apart(
+    infos: Sequence[SourceInfo],
+    parts: Sequence[Sequence[str]],
+    digests: Mapping[int, Sequence[str]],
+) -> tuple[list[SourceInfo], list[Sequence[str]]]:
+    """Return descriptions and keys of files, detailed where files with one key differ.
+
+    A key is detailed by the content alone, so that it does not depend on the order of the sources,
+    and copies still have the same.
+
+    Parameters
+    ----------
+    infos : sequence of SourceInfo
+        Descriptions of all sources.
+    parts : sequence of sequence of str
+        The keys of the files that each of them is in.
+    digests : dict of int to sequence of str
+        `part_digests` of those that `find_lookalikes` returns.
+    """
+    contents: defaultdict[str, set[str]] = defaultdict(set)
+    for i, of_parts in digests.items():
+        for key, digest in zip(parts[i], of_parts, strict=True):
+            contents[key].add(digest)
+    told, told_parts = list(infos), list(parts)
+    for i, of_parts in digests.items():
+        keys = zip(parts[i], of_parts, strict=True)
+        told_parts[i] = tuple(
+            detailed_key(key, [digest]) if len(contents[key]) > 1 else key for key, digest in keys
+        )
+        if told_parts[i] != tuple(parts[i]):
+            key = detailed_key(infos[i].key, of_parts)
+            told[i] = infos[i].model_copy(update={"key": key})
+    return told, told_parts
+
+
+def check_overrides(
+    overrides: Sequence[Override], names: Sequence[object], infos: Sequence[SourceInfo]
+) -> None:
+    """Raise ExportError if a patch was chosen by hand before its source was told apart."""
+    chosen = {each.source for each in overrides}
+    for name, info in zip(names, infos, strict=True):
+        if is_detailed(info.key) and fingerprint_of(info.key) in chosen:
+            raise ExportError(
+                f"{name} has the fingerprint of another image of the plan, so that patches chosen "
+                "by hand while only one of them was there may be of either; choose them again."
+            )
+
+
 def find_repeats(
     refs: Sequence[SourceRef],
     infos: Sequence[SourceInfo],
-    parts_of: Callable[[ImageRef], Sequence[str]],
+    parts: Sequence[Sequence[str]],
 ) -> dict[int, int]:
     """Find sources all of whose pixels are in another one: copies, links, members of a set.
 
-    A file of a set, opened without the others, has one scene, without an id. `parts_of` returns the
-    keys of the files that an image is in. Raise ExportError if two sources have some pixels in
-    common, but neither has all of the other's.
+    A file of a set, opened without the others, has one scene, without an id. `parts` are the keys
+    of the files that each image is in; those of other files differ, see `tell_apart`. Raise
+    ExportError if two sources have some pixels in common, but neither has all of the other's.
 
     Returns
     -------
@@ -59,7 +130,7 @@ def find_repeats(
         The index of each such source, and of the other one: the first of equal ones, else the one
         with more files.
     """
-    files = [frozenset(parts_of(ref)) for ref in refs]
+    files = list(map(frozenset, parts))
     in_file: dict[str, dict[SceneId | None, list[int]]] = {}
     for index, (keys, info) in enumerate(zip(files, infos, strict=True)):
         for key in keys:
@@ -109,8 +180,24 @@ class SourceDescriber:
         """Return the keys of the files that a described image is in."""
         return self._parts[ref]
 
-    def __call__(self, source: SourceRef, role: str = IMAGE) -> SourceInfo:
-        """Describe a source, with the plan's channels only, or an image paired with it."""
+    def digests(self, ref: ImageRef, advance: Advance | None = None) -> tuple[str, ...]:
+        """Return `part_digests` of an image; `advance` is called with the bytes that were read."""
+
+        def check(nbytes: int) -> None:
+            self._check_cancelled()
+            if advance is not None:
+                advance(nbytes)
+
+        with call_with_retries(str(ref), ref.open) as stack:
+            return part_digests(stack, check)
+
+    def __call__(
+        self, source: SourceRef, role: str = IMAGE, before: SourceInfo | None = None
+    ) -> SourceInfo:
+        """Describe a source, with the plan's channels only, or an image paired with it.
+
+        The key is detailed if it was in the description from `before`.
+        """
         ref = source.images[role]
         check = self._check_cancelled
         with open_source(self._plan, source, role, check_cancelled=check) as stack:
@@ -125,6 +212,8 @@ class SourceDescriber:
             self._parts[ref] = getattr(stack, "file_keys", None) or (info.key,)
         if role != IMAGE:
             return info
+        if before is not None:
+            info = info.model_copy(update={"key": self._like(before, ref, info.key)})
         of_sheet = {"columns": dict(source.columns), "well": self._well(source)}
         return select_channels(info, self._plan).model_copy(update=of_sheet)
 
@@ -151,9 +240,13 @@ class SourceDescriber:
         if ref.path in self._keys:
             return self._keys[ref.path] != before.key
         with call_with_retries(str(ref), partial(ref.open, self._plan.depth_axis)) as stack:
-            key = content_key(stack)
+            key = self._like(before, ref, content_key(stack))
             self._store_key(ref, stack, key)
         return key != before.key
+
+    def _like(self, before: SourceInfo, ref: ImageRef, key: str) -> str:
+        """Return a key with the details of an earlier one."""
+        return detailed_key(key, self.digests(ref)) if is_detailed(before.key) else key
 
     def _store_key(self, ref: ImageRef, stack: ClosableStack, key: str) -> None:
         if not has_own_key(stack):

@@ -12,7 +12,7 @@ Report = Callable[[int, int], None]
 """Is called with how much is done, and of how much."""
 
 
-Stage = Literal["read", "choose"]
+Stage = Literal["read", "compare", "choose"]
 
 
 class Step(NamedTuple):
@@ -22,8 +22,9 @@ class Step(NamedTuple):
     ----------
     done, total : int
         Sources, unless a stage is named.
-    stage : {"read", "choose"} or None
-        Annotations are read, in bytes or megabytes; or candidates are chosen, in percent.
+    stage : {"read", "compare", "choose"} or None
+        Annotations are read, in bytes or megabytes; images that look alike are compared, in
+        megabytes; or candidates are chosen, in percent.
     """
 
     done: int

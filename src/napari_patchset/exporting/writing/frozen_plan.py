@@ -26,8 +26,11 @@ from napari_patchset.exporting.reading.sources import (
     SourceDescriber,
     check_agreement,
     check_geometry,
+    check_overrides,
+    find_lookalikes,
     find_repeats,
     repeats_notice,
+    tell_apart,
 )
 from napari_patchset.exporting.reading.steps import Report, Step, run_in_thread
 from napari_patchset.patching.filters.patch_filters import MaskFilter
@@ -350,8 +353,19 @@ def _describe_readable(
             if requested is plan.sources[-1] and not readable:
                 raise
             failures.append(Failure.from_error(requested, error))
+    parts = [describe_image.parts(ref) for ref in readable]
     infos = [described[0] for described in descriptions]
-    if repeats := find_repeats(readable, infos, describe_image.parts):
+    if lookalikes := find_lookalikes(readable, parts):
+        named = {i: readable[i] for i in lookalikes}
+        digests, unread = yield from _digests_in_steps(named, describe_image, check_cancelled)
+        infos, parts = tell_apart(infos, parts, digests)
+        check_overrides(plan.overrides, readable, infos)
+        failures += unread.values()
+        left = [i for i in range(len(readable)) if i not in unread]
+        descriptions = [[infos[i], *descriptions[i][1:]] for i in left]
+        readable = [readable[i] for i in left]
+        infos, parts = [infos[i] for i in left], [parts[i] for i in left]
+    if repeats := find_repeats(readable, infos, parts):
         if plan.split is not None:
             plan.split.check_repeats(infos, repeats)
         warnings.warn(repeats_notice(readable, repeats), stacklevel=2)
@@ -359,6 +373,34 @@ def _describe_readable(
         readable = [each for i, each in enumerate(readable) if i not in repeats]
     images = dict(zip(roles, zip(*descriptions, strict=True), strict=True))
     return plan.model_copy(update={"sources": tuple(readable)}), images, failures
+
+
+def _digests_in_steps(
+    refs: Mapping[int, SourceRef],
+    describe_image: SourceDescriber,
+    check_cancelled: Callable[[], None],
+) -> Generator[Step, None, tuple[dict[int, Sequence[str]], dict[int, Failure]]]:
+    """Return `part_digests` of sources, and failures; yield the megabytes that were read."""
+    stats = map(find_stat, {ref.path for ref in refs.values()})
+    total = sum(stat.size for stat in stats if stat)
+
+    def read(report: Report) -> tuple[dict[int, Sequence[str]], dict[int, Failure]]:
+        digests, failures = dict[int, Sequence[str]](), dict[int, Failure]()
+        done = 0
+
+        def advance(nbytes: int) -> None:
+            nonlocal done
+            done += nbytes
+            report(done // 10**6, max(done, total) // 10**6)
+
+        for i, ref in refs.items():
+            try:
+                digests[i] = describe_image.digests(ref, advance)
+            except SOURCE_ERRORS as error:
+                failures[i] = Failure.from_error(ref, error)
+        return digests, failures
+
+    return (yield from run_in_thread(read, check_cancelled, "compare"))
 
 
 def roles_of(plan: ExportPlan, name: Callable[[str], str] = str) -> list[str]:
