@@ -171,7 +171,7 @@ def test_a_channel_that_is_left_out_of_another_image_too_is_named(form: RecipeFo
     assert form.notices == []
     form.turn_to(Path("second.czi"), is_alone=True)
     show(form)
-    assert form.notices == ["Left out, as in the image before: DAPI"]
+    assert form.notices == ["Not exported, as in the image before: DAPI"]
     form.channels.boxes[0].value = True
     assert form.notices == []
     form.channels.boxes[0].value = False

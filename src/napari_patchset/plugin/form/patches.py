@@ -240,7 +240,9 @@ class ChannelsSection(Section):
     def notices(self) -> list[str]:
         """Which channels of this image are left out only since they were in the one before."""
         names = ", ".join(self.unticked)
-        return [f"Left out, as in the image before: {names}"] if names and self._is_carried else []
+        return (
+            [f"Not exported, as in the image before: {names}"] if names and self._is_carried else []
+        )
 
     @property
     def offered(self) -> list[str]:

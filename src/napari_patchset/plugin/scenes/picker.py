@@ -116,8 +116,8 @@ class ScenePicker(QWidget):
         self.map.set_scenes(scenes, self._ids.index(current))
         self.mark(current)
         self.setEnabled(True)
+        self._fit()  # before it is shown, so that the fields below move once
         self.setVisible(len(scenes) > 1)
-        self._fit()
         if len(scenes) > 1:
             self.loading.run(thumbnails, path, list(self._ids))
 
