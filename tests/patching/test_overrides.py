@@ -62,7 +62,7 @@ def test_the_hand_has_the_last_word_but_for_pixels_of_two_splits() -> None:
 
     grid = grid_of(overlap=8)
     split = Split(val=0.3, by="block")
-    reasons = judge(grid, IMAGES[:1], split=split).reason
+    reasons = judge(grid, IMAGES, split=split).reason
     across = int(np.flatnonzero(reasons >= 0)[0])
     verdicts = judge(grid, IMAGES, overrides=[Override.of(grid, across, IMAGES, True)], split=split)
     assert verdicts.reasons[verdicts.reason[across]] == ACROSS_SPLITS

@@ -6,6 +6,7 @@ allow (`groups.assign_groups`). `SplitSearch` takes the first one that is good, 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from napari_patchset.patching.splits.groups import (
     join_groupings,
 )
 from napari_patchset.patching.splits.sheet_columns import WELL, value_of
-from napari_patchset.patching.splits.sites import Blocks, Sites, block_sides
+from napari_patchset.patching.splits.sites import Blocks, Sites, block_sides, even_sides
 from napari_patchset.source import SourceInfo
 
 ANNOTATION = "annotation"
@@ -30,6 +31,18 @@ BY = ("auto", "file", "scene", "block", ANNOTATION, WELL)
 
 Grouping = Sequence[GroupName] | Blocks
 """What stays together: the group that each source is in, by name, or blocks."""
+
+_DRAWS = 4
+"""How often the blocks of each size are drawn in another order while no split is good."""
+
+_MOST_LOOKED_AT = 2**25
+"""Patches times blockings: a million patches are not split in a thousand ways."""
+
+MOST_LOST = 0.5
+"""A split that leaves out more of the patches is refused."""
+
+_REFUSED = 1e6
+"""The cost of one, beside which any other is cheap."""
 
 _GOOD_COST = 0.5
 """The cost, see `SplitSearch._cost`, up to which no further split is tried."""
@@ -71,8 +84,13 @@ class SplitSearch:
             names = [("group", value_of(source, self.by)) for source in sources]
             yield join_groupings([("site", *sites.names[i]) for i in sites.index], names)
         if self.by in ("auto", "block", ANNOTATION):
-            for side in block_sides(sites, size, min(self.shares)):
-                yield Blocks(sites, side)
+            squares = [*block_sides(sites, size, min(self.shares))]
+            yield from (Blocks(sites, side) for side in squares)
+            if self.by != ANNOTATION:
+                even = [*even_sides(sites, size, self.shares)]
+                yield from (Blocks(sites, side) for side in even)
+                for draw, side in product(range(1, _DRAWS), even + squares):
+                    yield Blocks(sites, side, draw)
 
     def choose(
         self, grid: PatchGrid, groupings: Iterable[Grouping], chosen: Codes | None = None
@@ -89,7 +107,9 @@ class SplitSearch:
         least = np.inf
         rest = grid if chosen is None else grid[chosen == 0]
         tests = grid.source_index[:0] if chosen is None else grid.source_index[chosen == 1]
-        for grouping in groupings:
+        for n_tried, grouping in enumerate(groupings):
+            if best[1] is not None and n_tried * len(rest) > _MOST_LOOKED_AT:
+                break
             codes = self._assign_by(grouping, rest, tests)
             if chosen is not None and codes is not None:
                 of_rest, codes = codes, np.where(chosen == 1, np.int8(len(self.shares) - 1), chosen)
@@ -159,4 +179,5 @@ class SplitSearch:
         n_split, shares = sum(counts), self.shares
         errors = [abs(n / n_split - of) for n, of in zip(counts[1:], shares[1:], strict=True)]
         lost = 1 - n_split / len(codes)
-        return (max(errors) + lost / 2) / min(shares)
+        cost = (max(errors) + lost / 2) / min(shares)
+        return cost if lost <= MOST_LOST else _REFUSED + cost

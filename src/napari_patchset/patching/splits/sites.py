@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -124,10 +125,13 @@ class Blocks:
     ----------
     side : (int, int)
         Height and width, at least those of a patch, so that a patch touches at most 2 x 2.
+    draw : int
+        Another one ranks the blocks in another order.
     """
 
     sites: Sites
     side: tuple[int, int]
+    draw: int = 0
 
     @cached_property
     def counts(self) -> Ids:
@@ -144,8 +148,9 @@ class Blocks:
         return np.repeat(np.arange(len(self.counts)), self.counts.prod(axis=1))
 
     def ranks(self, seed: int) -> NDArray[np.uint64]:
-        """Return for each block a hash of the seed, its site and its number there."""
-        names = np.array([hash_name(seed, *name) for name in self.sites.names], np.uint64)
+        """Return for each block a hash of the seed, its site, its number there, and the draw."""
+        draw = (self.draw,) if self.draw else ()
+        names = np.array([hash_name(seed, *name, *draw) for name in self.sites.names], np.uint64)
         n = self.counts.prod(axis=1)
         numbers = np.arange(len(self)) - np.repeat(n.cumsum() - n, n)
         return hash_rows(np.repeat(names, n), numbers)
@@ -227,3 +232,28 @@ def block_sides(sites: Sites, size: tuple[int, ...], share: float) -> Iterator[t
     sides += [n for n in range(2, min(largest, MOST_SIDE) + 1) if n not in sides]
     for patches in sides:
         yield patches * height, patches * width
+
+
+def even_sides(
+    sites: Sites, size: tuple[int, ...], shares: Sequence[float]
+) -> Iterator[tuple[int, int]]:
+    """Yield sides of blocks that divide the largest height and width evenly, few blocks first.
+
+    First of strips from border to border as wide as the shares: straight cuts lose the fewest
+    patches.
+    """
+    whole, lengths = int(sites.shape.max()), sites.shape.max(axis=0).tolist()
+    sides = list[tuple[int, int]]()
+    for share in sorted(set(shares)):
+        height, width = (round(share * length) for length in lengths)
+        sides += [(height, whole), (whole, width)]
+    numbers = product(range(1, MOST_SIDE + 1), repeat=2)
+    for rows, columns in sorted(numbers, key=lambda each: (each[0] * each[1], each))[1:]:
+        sides.append(
+            (
+                whole if rows == 1 else lengths[0] // rows,
+                whole if columns == 1 else lengths[1] // columns,
+            )
+        )
+    height, width = size[-2:]
+    yield from ((h, w) for h, w in dict.fromkeys(sides) if h >= height and w >= width)

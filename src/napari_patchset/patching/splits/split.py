@@ -17,7 +17,7 @@ from napari_patchset._model import Settings
 from napari_patchset.errors import SplitError
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.splits.groups import NO_SPLIT, TEST, TRAINING, VALIDATION, Codes
-from napari_patchset.patching.splits.search import ANNOTATION, BY, SplitSearch
+from napari_patchset.patching.splits.search import ANNOTATION, BY, MOST_LOST, SplitSearch
 from napari_patchset.patching.splits.sheet_columns import (
     WELL,
     StatedSplit,
@@ -54,8 +54,8 @@ class Split(Settings):
     Parameters
     ----------
     val : float or None
-        The share of patches that validate, above 0 and below 1. It is met as nearly as whole
-        groups allow: of two files, one validates. See `remark`.
+        The share of patches that validate, above 0 and below 1. Groups stay whole: of two files,
+        one validates. See `remark`.
     by : str
         The groups that stay together: "file"; "scene", those that overlap on the stage as one;
         "block" of the plane, where a patch across the border of two splits is in neither;
@@ -172,7 +172,7 @@ class Split(Settings):
             return stated.assign(grid)
         best = self._assign_best(grid, sources)
         n_lost = np.count_nonzero(best == NO_SPLIT)
-        if 2 * n_lost > len(best):
+        if n_lost > MOST_LOST * len(best):
             raise SplitError(
                 f"The split would reject {n_lost} of {len(best)} patches, which lie "
                 f"{self.across}. Choose smaller patches or less overlap, add sources and split by "
@@ -218,9 +218,11 @@ class Split(Settings):
         if self.by in ("auto", "block"):
             remedy = "Choose less overlap or smaller patches, or add scenes or files"
         why = "no closer share was found that keeps together what must stay together"
+        rest = None if None in (self.val, self.test) else self._shares[0]
         for name, verb, wanted in (
             (VALIDATION, "are for validation", self.val),
             (TEST, "are for the test", self.test),
+            (TRAINING, "are for training", rest),
         ):
             n = counts.get(name, 0)
             if wanted is None or not 0 < n < total:
