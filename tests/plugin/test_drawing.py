@@ -54,6 +54,10 @@ def test_regions_are_dragged_on_the_image_and_patches_lie_in_either(
     window.unfold("Region")
     window.click(window.widget.form.region.draw)
     layer = window.widget.form.region.layer.value
+    drag(window, (20, 20), (20, 20))  # a click draws nothing
+    window.settle()
+    assert not len(layer.data)
+    assert "<b>64</b> patches" in window.summary
     drag(window, (-2, -2), (16.2, 24.2))
     window.until(lambda: "<b>6</b> patches" in window.summary)
     drag(window, (39, 47), (65, 65))

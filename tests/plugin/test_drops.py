@@ -95,6 +95,17 @@ def test_a_folder_opens_as_its_first_image_and_the_others_join_its_set(
     (layer,) = window.images
     np.testing.assert_array_equal(layer.data, PIXELS[0])
 
+    other = tmp_path / "others"  # opened by a script, while the status bar has something to tell
+    other.mkdir()
+    for number in range(2):
+        tifffile.imwrite(other / f"other_{number}.tif", PIXELS[0] - number)
+    window.widget.preview.status.tell("Undone: what was drawn")
+    window.viewer.open(str(other), plugin=PLUGIN)
+    window.until(lambda: window.state is not None and len(window.state.sources) == 2)
+    assert [Path(ref.path).name for ref in window.state.sources] == ["other_0.tif", "other_1.tif"]
+    window.widget.preview.status.tell("")
+    assert "Opening" not in str(window.viewer.status)
+
 
 def test_a_broken_file_is_one_notification(
     window: Window, file: Path, monkeypatch: pytest.MonkeyPatch

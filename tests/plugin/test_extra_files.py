@@ -91,3 +91,21 @@ def test_several_files_are_added_at_once_to_the_image_that_keeps_them(
     window.settle()
     assert [name for name, _ in sources(window)] == ["b.czi", "a.czi", "c.czi"]
     assert not notes.visible
+
+
+def test_a_note_on_files_of_another_image_fits_and_goes_with_that_image(
+    window: Window, czi: MakeCzi
+) -> None:
+    scene = SceneSpec(rect=(0, 0, 64, 64))
+    a, b, c, d = (czi(scene, name=f"a_{name}_of_a_long_name.czi") for name in "abcd")
+    window.open(a)
+    layers = list(window.images)
+    window.widget.add_files([b, c])
+    window.settle()
+    window.open(d)
+    notes = window.widget.source.notes
+    assert notes.value.startswith("Added to a_a_of_a_long_name.czi, not to this set")
+    assert notes.native.minimumWidth() == 0  # as it is no label of a field
+    for layer in layers:
+        window.viewer.layers.remove(layer)
+    window.until(lambda: not notes.visible)

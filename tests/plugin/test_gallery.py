@@ -137,6 +137,62 @@ def test_a_click_goes_to_the_place_on_the_image_and_more_than_a_hand_can_choose_
     assert not opened.state.recipe.overrides
 
 
+def test_choices_without_a_patch_are_told_before_an_export_and_in_its_question(
+    opened: Window, tmp_path: Path
+) -> None:
+    click(opened, 1)
+    click(opened, 4, CTRL)
+    press(opened, Qt.Key.Key_X)
+    export, overlap = opened.widget.export, opened.widget.patches.overlap.boxes[-1]
+    opened.export_to(tmp_path / "a.patches.zarr").close()
+    assert export.status.value == "Saved a.patches.zarr"
+    opened.type_number(overlap, 8)
+    told = "2 choices by hand fit no patch now"
+    assert opened.summary.split("<br>")[1] == f"<b>{told}</b>"
+    assert export.status.value == f"{told}."
+    opened.click(export.start)
+    assert export.status.value == f"{told}. a.patches.zarr exists already."
+    opened.click(export.answers[0])
+    opened.until(lambda: export.status.value == "Saved a.patches.zarr")
+    opened.type_number(overlap, 0)
+    assert export.status.value == ""
+
+
+def test_the_gallery_follows_the_mouse_the_filters_and_an_image_without_a_plan(
+    opened: Window,
+) -> None:
+    shown, widget = gallery(opened), opened.widget
+    move(shown.grid.viewport(), shown.grid.cell(0).center())
+    assert shown.info.text().startswith("Patch 0: ")
+    assert "brightest pixel" in shown.info.text()
+    shown.grid.verticalScrollBar().setValue(shown.grid.verticalScrollBar().maximum())
+    assert not shown.info.text().startswith("Patch 0: ")
+
+    (row,) = widget.form.filters.rows
+    opened.click(row.remove_button)
+    assert [shown.sort.itemText(i) for i in range(shown.sort.count())] == ["place", "random"]
+    move(shown.grid.viewport(), shown.grid.cell(35).center())
+    assert "brightest pixel" not in shown.info.text()
+
+    opened.click(widget.form.filters.add)
+    (row,) = widget.form.filters.rows
+    assert row.rejects.text().startswith("rejects")
+    opened.type_number(widget.patches.size.boxes[-1], 4000)
+    assert "4000" in opened.summary
+    assert shown.info.text() == "There are no patches to show; the panel says why."
+    assert not shown.decisions[False].isEnabled()
+    shown.grid.selected = {0}
+    press(opened, Qt.Key.Key_X)
+    assert not opened.widget.form.overrides
+    assert row.rejects.text() == ""
+    opened.type_number(widget.patches.size.boxes[-1], 32)
+    assert shown.decisions[False].isEnabled()
+    assert shown.count.text() == "36 patches"
+    opened.unfold("Strategy")
+    opened.choose(widget.form.strategy.kind, "fixed")
+    assert row.rejects.text() == "nothing to\nmeasure"
+
+
 def test_several_are_kept_and_rejected_by_hand_and_the_export_repeats_it(
     opened: Window, tmp_path: Path
 ) -> None:

@@ -205,6 +205,10 @@ def test_the_patch_under_the_mouse_is_highlighted_and_described_or_else_an_examp
     y, x = round(y), round(x)
     assert shaded == pytest.approx((pixels[y : y + 32, x : x + 32] > 1).sum())
     assert str(window.viewer.status).startswith("Framed: an example of one patch")
+    window.unfold("Split")
+    window.type_number(window.widget.form.split.val, 50)  # the next step is about something else
+    assert window.widget.preview.overlay.has_example
+    assert not str(window.viewer.status).startswith("Framed")
 
 
 def test_nothing_is_framed_where_patches_overlap_at_the_border_only(

@@ -344,7 +344,7 @@ def test_a_sheet_is_mended_split_by_shown_in_folds_exported_copied_and_loaded(
     assert "val of fold 2" in window.summary
     export_section.copy_command.trigger()
     window.settle()
-    assert "save the plan instead" in export_section.status.value
+    assert export_section.status.value.startswith("A command can't say: the samples sheet. Save")
 
 
 @pytest.mark.gui
@@ -357,8 +357,11 @@ def test_a_plate_is_split_by_well(window: Window, tmp_path: Path) -> None:
     window.unfold("Split")
     split = window.widget.form.split
     window.choose(split.folds, 3)
+    hint = "Fields of one well are in several folds"
+    assert hint in window.summary
     window.choose(split.by, "well")
     assert "val of fold 0" in window.summary
+    assert hint not in window.summary
     made = tmp_path / "a.patches.zarr"
     with window.export_to(made) as patches:
         rows = patches.table.select(["well", "fold"]).to_pylist()

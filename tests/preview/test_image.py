@@ -5,7 +5,7 @@ import pytest
 
 from napari_patchset import InMemoryImageStack, Tiled
 from napari_patchset.patching.verdicts import Verdicts
-from napari_patchset.preview.categories import patch_categories
+from napari_patchset.preview.categories import CATEGORY_COLORS, patch_categories
 from napari_patchset.preview.image import (
     composite,
     display_limits,
@@ -71,6 +71,16 @@ def test_channels_without_a_colour_get_different_ones() -> None:
     assert colors[1] == "#123456"
     assert len(set(colors)) == 3
     assert channel_colors([Channel("a")]) == ["#ffffff"]
+
+
+def test_colors_of_channels_are_none_of_those_that_patches_are_framed_in() -> None:
+    def near(one: str, other: str) -> float:
+        a, b = (np.array([int(each[i : i + 2], 16) for i in (1, 3, 5)]) for each in (one, other))
+        return float(np.linalg.norm(a - b))
+
+    colors = channel_colors([Channel(str(i)) for i in range(6)])
+    assert len(set(colors)) == 6
+    assert min(near(a, b) for a in colors for b in CATEGORY_COLORS) > 90
 
 
 def test_the_overview_is_the_finest_level_that_fits() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from napari_patchset.patching.duplicates import DUPLICATE, without_hashes
+from napari_patchset.patching.duplicates import DUPLICATE
 from napari_patchset.patching.filters.measurements import column_words, reason_words
 from napari_patchset.plugin.plan_preview import PlanPreview
 
@@ -22,13 +22,12 @@ def patch_lines(planned: PlanPreview, row: int) -> list[str]:
         yx = (info.pixel_size.y or 0.0, info.pixel_size.x or 0.0)
         lengths = " × ".join(f"{n * p:g}" for n, p in zip(spec.size[-2:], yx, strict=True))
         size += f" of {yx[1]:g} µm ({lengths} µm)"
-    metrics = without_hashes(planned.verdicts.metrics).items()
     return [
         f"Patch {row:,}: {_fate(planned, row)}",
         *_source_names(planned, spec.source_index),
         ", ".join(f"{axis.lower()} {n:,}" for axis, n in _place(planned, row).items()),
         size,
-        *metric_lines({name: values[row] for name, values in metrics}),
+        *metric_lines({name: values[row] for name, values in planned.metrics.items()}),
     ]
 
 

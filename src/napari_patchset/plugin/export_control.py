@@ -15,11 +15,11 @@ from typing import Any
 from psygnal import Signal
 from qtpy.QtWidgets import QApplication
 
-from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.reading.failures import Failure
 from napari_patchset.exporting.stages import Progress
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
+from napari_patchset.plugin.canvas.summary import lost_choices
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan_name, in_window, message
 from napari_patchset.plugin.export_check import find_problem, find_set
 from napari_patchset.plugin.export_task import Order, Taken, run_export, save_plan, written_command
@@ -104,6 +104,7 @@ class ExportControl:
         """Find out whether a plan can be exported; what was said of another one goes."""
         if planned.state != self._state_of_status:
             self.forget()
+        self._section.caution(lost_choices(planned))
         self._find()
         self.checking.run(find_problem, planned)
 
@@ -111,6 +112,7 @@ class ExportControl:
         """Disable the export: there is no plan, and the reason is told above."""
         self.checking.stop()
         self.forget()
+        self._section.caution("")
         self._section.allow(None)
         self._find()
 
@@ -235,12 +237,7 @@ class ExportControl:
     def _copy(self) -> None:
         self._write(self._copy_command, written_command, self._state(), chosen_memory())
 
-    def _copy_command(self, line: str | None) -> None:
-        if line is None:
-            raise ArgumentError(
-                "Not all that is set here can be written as a command; save the plan instead, and "
-                "export that."
-            )
+    def _copy_command(self, line: str) -> None:
         if (clipboard := QApplication.clipboard()) is not None:
             clipboard.setText(line)
         self._tell("The command is copied.")

@@ -9,7 +9,7 @@ from threading import Event
 from typing import Any
 
 from napari_patchset.errors import ArgumentError, DestinationExistsError, ExportError
-from napari_patchset.exporting.plans.command_line import command_line
+from napari_patchset.exporting.plans.command_line import command_line, without_option
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.plans.samples import SampleSheet
 from napari_patchset.exporting.run import iter_export
@@ -143,17 +143,28 @@ def _written_plan(state: FormState) -> ExportPlan:
     return spool_layers(_fresh_plan(state))
 
 
-def written_command(state: FormState, memory: int | None) -> str | None:
-    """Return the command that runs a plan of files only, None if there is none."""
+def written_command(state: FormState, memory: int | None) -> str:
+    """Return the command that runs a plan of files only.
+
+    Raises
+    ------
+    ArgumentError
+        If no command says all of it.
+    """
     plan, samples = _written_plan(state), state.samples
     if samples:
         try:
             sources = SampleSheet.from_file(samples).assign(plan.sources)
         except (ArgumentError, OSError):  # the sheet is gone, or names layers
-            return None
-        if sources != plan.sources:
-            return None
-    return command_line(plan, memory, samples)
+            samples = ""
+        else:
+            samples = samples if sources == plan.sources else ""
+    if (line := command_line(plan, memory, samples)) is None:
+        words = ", ".join(without_option(plan, samples))
+        raise ArgumentError(
+            f"A command can't say: {words}. Save the plan instead, and export that."
+        )
+    return line
 
 
 def save_plan(state: FormState, path: Path) -> Path:

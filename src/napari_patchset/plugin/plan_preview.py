@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_patchset.annotations.features import AnnotationClass, ClassLabel, label_classes
 from napari_patchset.exporting.plans.image_refs import ANNOTATIONS
 from napari_patchset.exporting.writing.frozen_plan import lay_out
+from napari_patchset.patching.duplicates import without_hashes
 from napari_patchset.patching.filters.measurements import share_measurements
 from napari_patchset.patching.grid import PatchGrid
 from napari_patchset.patching.lengths import to_pixels
@@ -94,6 +95,13 @@ class PlanPreview:
             return ()
         kept = int(np.count_nonzero(self.verdicts.kept))
         return lay_out(plan, images, kept, self.grid.size)
+
+    @cached_property
+    def metrics(self) -> dict[str, NDArray[np.float64]]:
+        """What the plan measures, as far as it is known; what others measured is left out."""
+        columns = self.state.recipe.metric_columns(self.sources, self.class_names)
+        known = without_hashes(self.verdicts.metrics)
+        return {name: known[name] for name in columns if name in known}
 
     @property
     def is_measured(self) -> bool:

@@ -89,8 +89,8 @@ def _is_plain_folder(path: Path) -> bool:
 def read_layers(path: str | list[str]) -> list[LayerTuple]:
     """Read a file for napari: see `read_file`.
 
-    Of a folder, show the first image; where the user opened it, the widget adds the others to its
-    set. Files, or a folder, that come as a list are one image.
+    Of a folder, show the first image; where the user opened it, or the widget is shown, the widget
+    adds the others to its set. Files, or a folder, that come as a list are one image.
 
     Show progress in the status bar. An error is raised; where the user opened a file that no other
     reader could open, it is shown in one notification instead.
@@ -117,7 +117,8 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
             viewer.status = _READY
     if opened.notice:
         _notify(viewer, opened)
-    if opener.is_person and viewer is not None and len(files) > 1:
+    takes_all = viewer is not None and (opener.is_person or _shows_patches(viewer))
+    if takes_all and viewer is not None and len(files) > 1:
         _in_widget(viewer, lambda widget: widget.add_files(files[1:]))
     if opener.is_person and viewer is not None and viewer.layers and _is_set(name):
         outbox().post(partial(open_viewer, Path(name).name, opened.layers))

@@ -65,6 +65,7 @@ class Descriptions:
         self._digests: dict[ImageRef, Sequence[str]] = {}
         self._unitless: dict[ImageRef, Mapping[str, float]] = {}
         self._labels: dict[tuple[Path, SceneId | None], str] = {}
+        self._wells: dict[tuple[Path, SceneId | None], str] = {}
 
     def describe(
         self, ref: ImageRef, depth_axis: DepthAxis = "none", pixel_size: PixelSize | None = None
@@ -110,12 +111,18 @@ class Descriptions:
         return find_well(scenes, ref.scene)
 
     def learn(self, path: Path, scenes: Sequence[SceneSummary]) -> None:
-        """Remember what the scenes of a file are called."""
+        """Remember what the scenes of a file are called, and their wells."""
         times = Counter(scene.label for scene in scenes)
         for scene in scenes:
             is_alone = times[scene.label] == 1
             label = scene.label if is_alone else f"{scene.label} (scene {scene.id})"
             self._labels[path, scene.id] = label
+            if scene.well:
+                self._wells[path, scene.id] = scene.well
+
+    def known_well(self, ref: ImageRef) -> str | None:
+        """Return the well of a scene as far as it is known; reads no file."""
+        return self._wells.get((image_path(ref), ref.scene))
 
     def label(self, ref: ImageRef) -> str:
         """Return what a scene is called in the window, its id if that is not known yet."""

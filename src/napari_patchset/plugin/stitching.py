@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QPushButton,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -23,7 +24,7 @@ from qtpy.QtWidgets import (
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patchset.layout import SUFFIXES, stem_of
 from napari_patchset.plugin.dialogs import USER_ERRORS, message
-from napari_patchset.plugin.form.fields import Row
+from napari_patchset.plugin.form.fields import Row, TextBox
 from napari_patchset.plugin.layers.stitched import ShownPlaces, shown_places, stitched_layers
 from napari_patchset.plugin.napari_compat import theme_colors
 from napari_patchset.plugin.preferences import export_memory
@@ -64,7 +65,6 @@ class StitchDialog(QDialog):
         self.argmax.tooltip = StitchOptions.help("argmax")
         self.out = LineEdit(tooltip=f"The OME-Zarr to write, NAME{SUFFIX}.")
         self.status, self.progress = QLabel(), ProgressBar(value=0, min=0, max=1, visible=False)
-        self.status.setWordWrap(True)
         policy = self.progress.native.sizePolicy()
         policy.setRetainSizeWhenHidden(True)  # so that no button moves when a run begins
         self.progress.native.setSizePolicy(policy)
@@ -96,7 +96,10 @@ class StitchDialog(QDialog):
         form.addRow("Save to", with_buttons(self.out, ("…", self._choose_out)))
         buttons = Row([self.start, self.stop, self.show_result, self.go_on, self.start_over])
         layout = QVBoxLayout(self)
-        for widget in (self.fields, self.status, self.progress.native, buttons.native):
+        # Neither the fields nor the dialog change their height with the message.
+        self.fields.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        message_box = TextBox([self.status], lines=4)
+        for widget in (self.fields, message_box, self.progress.native, buttons.native):
             layout.addWidget(widget)
         self.setMinimumWidth(_WIDTH)
         self.offer_splits(())

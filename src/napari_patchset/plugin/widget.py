@@ -343,7 +343,9 @@ class PatchesWidget(Panel):
             self.patches.show_hint("<br>".join(filter(None, hints)))
             self.form.split.show_error("")
             self._sum_up(planned)
-            self.form.filters.draw(planned.state.recipe.filters, planned.histograms)
+            self.form.filters.draw(
+                planned.state.recipe.filters, planned.histograms, planned.is_measured
+            )
             self.source_control.extra_files.show_counts(planned.counts)
             self.form.pairs.show_elsewhere(
                 lie_elsewhere(self._viewer, self.form.pairs.value.values(), shown.layers[-1])
@@ -371,6 +373,8 @@ class PatchesWidget(Panel):
         self.plans.stop()
         self.export_control.forbid()
         self.preview.clear()
+        self.preview.gallery.clear()
+        self.form.filters.show_nothing()
         self.patches.show_hint("")
         self.source_control.extra_files.show_counts({})
         self.texts.tell(why, is_error)

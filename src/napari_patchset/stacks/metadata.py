@@ -34,7 +34,8 @@ SAMPLE_COLORS = {"R": "#ff0000", "G": "#00ff00", "B": "#0000ff"}
 """The colour of a channel that is a sample of colour pixels."""
 
 
-_FALLBACK_COLORS = ("#00ff00", "#ff00ff", "#00ffff", "#ffff00", "#ff8000", "#0080ff")
+_FALLBACK_COLORS = ("#00ff00", "#ff00ff", "#0060ff", "#c0c0c0", "#80ff00", "#ff0080")
+"""Unlike the colours that patches are framed in, which must be seen on each of them."""
 
 
 def channel_colors(channels: Sequence[Channel]) -> list[str]:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from napari_patchset import ExportPlan, Fixed, Random, Tiled, Whole
 from napari_patchset.cli.app import app
 from napari_patchset.errors import ArgumentError, ExportError
-from napari_patchset.exporting.plans.command_line import command_line, make_plan
+from napari_patchset.exporting.plans.command_line import command_line, make_plan, without_option
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.exporting.plans.options import (
     OPTIONS,
@@ -193,20 +193,30 @@ def test_the_command_of_a_plan_makes_that_plan(
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "words"),
     [
-        {"strategy": Fixed(size=(8, 8), patches=())},
-        {"strategy": Tiled(size=(8, 8), region=Rectangle(x=0, y=0, w=8, h=8))},
-        {"strategy": Tiled(size=(8, 8), pad="edge")},
-        {"strategy": Random(size=(8, 8), count=1, seed=1), "split": Split(val=0.5, seed=2)},
-        {
-            "strategy": Tiled(size=(8, 8)),
-            "sources": [SourceRef(path="a.zarr", scene=name) for name in ("A/1", "A/2")],
-        },
+        ({"strategy": Fixed(size=(8, 8), patches=())}, ["the listed patches"]),
+        ({"strategy": Tiled(size=(8, 8), region=Rectangle(x=0, y=0, w=8, h=8))}, ["the region"]),
+        ({"strategy": Tiled(size=(8, 8), pad="edge")}, ["how patches are padded"]),
+        (
+            {"strategy": Random(size=(8, 8), count=1, seed=1), "split": Split(val=0.5, seed=2)},
+            ["two random seeds"],
+        ),
+        (
+            {
+                "strategy": Tiled(size=(8, 8), small="pad"),
+                "sources": [SourceRef(path="a.zarr", scene=name) for name in ("A/1", "A/2")],
+            },
+            ["what becomes of small images", "scenes of several names"],
+        ),
     ],
 )
-def test_what_has_no_words_has_no_command(fields: dict[str, Any]) -> None:
-    assert command_line(ExportPlan(**{"sources": ["a.czi"], "out": OUT} | fields)) is None
+def test_what_has_no_words_has_no_command_and_is_named(
+    fields: dict[str, Any], words: list[str]
+) -> None:
+    plan = ExportPlan(**{"sources": ["a.czi"], "out": OUT} | fields)
+    assert command_line(plan) is None
+    assert without_option(plan) == words
 
 
 def test_a_named_scene_is_one_option_for_all_files() -> None:

@@ -305,7 +305,7 @@ def _region(path: str, progress: Progress) -> Region:
 def command_line(plan: ExportPlan, memory: int | None = None, samples: str = "") -> str | None:
     """Return the command that makes and runs a plan, or None if only a saved plan can describe it.
 
-    Listed patches, overrides, regions, and scenes of several names have no options.
+    What has no options is named by `without_option`.
 
     Parameters
     ----------
@@ -314,22 +314,49 @@ def command_line(plan: ExportPlan, memory: int | None = None, samples: str = "")
     samples : str
         The samples sheet that the sources have their values from, "" if its file is not known.
     """
-    sources, pairs = _files(plan.sources), [_pair(plan.sources, role) for role in PAIR_ROLES]
-    values, overrides = _values(plan), plan.sources[0].overrides
-    values |= {f"source.{name}": overrides[name] for name in overrides if name != "files"}
-    options = {option.name: _words(option, values) for option in OPTIONS}
-    known = {field for option in OPTIONS for field in option.fields}
-    is_alike = all(
-        ref.overrides == overrides and (samples or not ref.columns) for ref in plan.sources
-    )
-    if None in (sources, *pairs, *options.values()) or not is_alike or not values.keys() <= known:
+    if without_option(plan, samples):
         return None
+    sources, pairs = _files(plan.sources), [_pair(plan.sources, role) for role in PAIR_ROLES]
+    values = _values(plan)
+    options = {option.name: _words(option, values) for option in OPTIONS}
     of_sources = [options.pop(name) for name in _SOURCE_FIELDS]
     words = [word for part in (sources, *pairs, *of_sources) for word in part or ()]
     words += ["--out", plan.out, *(word for part in options.values() for word in part or ())]
     words += ["--samples", samples] if samples else []
     words += [] if memory is None else ["--memory", format_bytes(memory)]
     return shlex.join(["patchset", "export", *words])
+
+
+def without_option(plan: ExportPlan, samples: str = "") -> list[str]:
+    """Return what of a plan no option of the command can state, in words."""
+    refs, values = plan.sources, _values(plan)
+    lacking = {field for o in OPTIONS if _words(o, values) is None for field in o.fields}
+    lacking |= values.keys() - {field for option in OPTIONS for field in option.fields}
+    fields = [field for field in values if field in lacking]
+    words = [_WITHOUT_OPTION.get(field, field.rpartition(".")[2]) for field in fields]
+    if _files(refs) is None:
+        words.append("scenes of several names" if len(refs) > 1 else "the files")
+    words += [f"the {role} of each image" for role in PAIR_ROLES if _pair(refs, role) is None]
+    if any(ref.overrides != refs[0].overrides for ref in refs):
+        words.append("metadata that differ between the images")
+    if not samples and any(ref.columns for ref in refs):
+        words.append("the samples sheet")
+    return list(dict.fromkeys(words))
+
+
+_WITHOUT_OPTION = {
+    "overrides": "choices by hand",
+    "strategy.region": "the region",
+    "strategy.patches": "the listed patches",
+    "strategy.small": "what becomes of small images",
+    "strategy.pad": "how patches are padded",
+    "strategy.min_covered": "how much of a patch must have pixels",
+    "strategy.per": "what the number of patches is for",
+    "strategy.max_overlap": "the largest overlap",
+    "strategy.seed": "two random seeds",
+    "split.seed": "two random seeds",
+}
+"""What fields of a plan that have no option are called, or options of two fields that differ."""
 
 
 def _files(refs: Sequence[SourceRef]) -> list[str] | None:
@@ -379,9 +406,10 @@ def _words(option: PlanOption, values: dict[str, Any]) -> list[str] | None:
 
 
 def _values(plan: ExportPlan) -> dict[str, Any]:
-    """Return the values of a recipe that are not the default, by field ("strategy.size").
+    """Return the values of a plan that are not the default, by field ("strategy.size").
 
-    Seeds are either all left out or all there: the command has one option for them.
+    Of the sources, those of the first one. Seeds are either all left out or all there: the command
+    has one option for them.
     """
     strategy, split = plan.strategy, plan.split
     values = {n: v for n, v in _changed(plan.recipe).items() if n not in ("strategy", "split")}
@@ -393,7 +421,8 @@ def _values(plan: ExportPlan) -> dict[str, Any]:
     seeds = {"strategy.seed": getattr(strategy, "seed", None), "split.seed": split and split.seed}
     if seeds.keys() & values.keys():
         values |= {name: seed for name, seed in seeds.items() if seed is not None}
-    return values
+    overrides = plan.sources[0].overrides
+    return values | {f"source.{name}": overrides[name] for name in overrides if name != "files"}
 
 
 def _changed(model: BaseModel) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from napari_patchset.annotations.features import Annotations
 from napari_patchset.exporting.plans.image_refs import AnnotationsRef
 from napari_patchset.exporting.reading.class_images import annotations_in_steps
 from napari_patchset.exporting.reading.steps import Step
+from napari_patchset.plugin.canvas.pointer import draw_by_drags_only
 from napari_patchset.plugin.form.annotations import ClassInfo
 from napari_patchset.plugin.history import GONE, Edit
 from napari_patchset.plugin.layers.outlines import (
@@ -128,6 +129,7 @@ class DrawnOutlines:
             for event in _events(layer):
                 event.connect(self._on_edited)
             layer.events.mode.connect(self._on_mode)
+            draw_by_drags_only(layer)
 
     def release(self) -> None:
         """Disconnect from the layers."""

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+from napari.layers import Shapes
 from napari.viewer import Viewer
 from psygnal import Signal
+
+from napari_patchset.plugin.worker import outbox
 
 _STILL = 4
 """A mouse that moved fewer pixels than this did not drag."""
@@ -55,6 +58,29 @@ class Pointer:
             self.clicked.emit(tuple(event.position), "Shift" in event.modifiers)
 
 
+def draw_by_drags_only(layer: Shapes) -> None:
+    """Have a click without a drag draw nothing: napari draws a shape too small to be seen."""
+    layer.mouse_drag_callbacks.append(_undo_click)
+
+
+def _undo_click(layer: Shapes, event: Any) -> Iterator[None]:
+    if event.button != 1 or str(layer.mode) not in ("add_rectangle", "add_ellipse"):
+        return
+    began = event.pos
+    yield
+    while event.type == "mouse_move":
+        yield
+    n = layer.nshapes
+
+    def remove() -> None:
+        if layer.nshapes == n:
+            layer.selected_data = {n - 1}
+            layer.remove_selected()
+
+    if n and max(abs(event.pos - began)) < _STILL:
+        outbox().post(remove)  # once napari has finished it
+
+
 class StatusLine:
     """Put texts before what napari shows in the status bar, which comes back after them."""
 
@@ -88,7 +114,8 @@ class StatusLine:
         if self._viewer.status != self._written:
             self._replaced = self._viewer.status
             if not self.is_idle:
-                self._patch = ""  # until the mouse moves, or else the message would return later
+                # Until the mouse moves, or else napari's message would return later.
+                self._patch = self._message = ""
             self._write()
 
     def _write(self) -> None:

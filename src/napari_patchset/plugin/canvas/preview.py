@@ -77,6 +77,10 @@ class PreviewControl:
         self._mouse: tuple[float, ...] = ()
         self._wanted: int | None = None
         self._is_outlined = True
+        self._geometry: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        """The size of the patches that were drawn last, and the distance of neighbours."""
+        self._explains_example = False
+        """Whether that is what was changed last, which the framed example shows."""
         self._has_scale_bar = False
         self._fitted = set[Path]()
         """Images that were shown whole once."""
@@ -136,6 +140,10 @@ class PreviewControl:
         """Draw the patches of a plan on the layers that show its image."""
         if self._shown is None or self._shown[1].grid is not planned.grid:
             self.view.clear()
+        if self._shown is None or self._shown[1].state != planned.state:
+            geometry = planned.grid.size, planned.steps
+            self._explains_example = geometry != self._geometry
+            self._geometry = geometry
         is_new = shown.path not in self._fitted
         self._fitted.add(shown.path)
         self._shown = shown, planned
@@ -249,11 +257,11 @@ class PreviewControl:
         self._describe(grid, row)
 
     def _describe(self, grid: PlaneGrid | None, row: int | None) -> None:
-        """Describe a patch in the status bar; for none, say what is framed all the same."""
+        """Describe a patch in the status bar; for none, explain a framed example that is new."""
         text = ""
         if grid is not None and row is not None:
             text = ", ".join(patch_lines(grid.planned, row))
-        elif self.overlay.has_example and self.status.is_idle:
+        elif self.overlay.has_example and self._explains_example and self.status.is_idle:
             text = _EXAMPLE
         self.status.describe(text)
 

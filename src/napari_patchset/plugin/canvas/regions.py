@@ -21,6 +21,7 @@ from napari_patchset.patching.regions import (
     ShapesRegion,
 )
 from napari_patchset.patching.strategies.base import PatchStrategy
+from napari_patchset.plugin.canvas.pointer import draw_by_drags_only
 from napari_patchset.plugin.dialogs import notifying
 from napari_patchset.plugin.form.numbers import WholeNumber
 from napari_patchset.plugin.form.region import RegionSection
@@ -45,6 +46,7 @@ def add_region_layer(viewer: Viewer, image: Image) -> Shapes:
     )
     viewer.add_layer(layer)
     layer.mode = "add_rectangle"
+    draw_by_drags_only(layer)
     return layer
 
 

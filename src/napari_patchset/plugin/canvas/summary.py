@@ -17,6 +17,7 @@ from napari_patchset.plugin.captions import rejections
 from napari_patchset.plugin.dialogs import in_window
 from napari_patchset.plugin.form.size_row import count, format_length
 from napari_patchset.plugin.plan_preview import PlanPreview
+from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.source import SourceInfo
@@ -32,8 +33,11 @@ def summarize(planned: PlanPreview) -> str:
     images = f" in {len(planned.sources)} images" if len(planned.sources) > 1 else ""
     patches = "patch" if kept == 1 else "patches"
     lines = [f"<b>{kept:,}</b> {patches}{images}{_on_disk(planned)}"]
+    if lost := lost_choices(planned):
+        lines.append(f"<b>{lost}</b>")  # early, as the last lines may be out of sight
     if kept < len(planned.grid) or planned.state.recipe.split:
         lines.append(_legend(planned, n))
+        lines += _divided_wells(planned)
         lines += _reasons(planned)
     if split := planned.state.recipe.split:
         verdicts = planned.verdicts
@@ -43,13 +47,17 @@ def summarize(planned: PlanPreview) -> str:
         lines += [in_window(remark)] if (remark := split.remark(counts, folds)) else []
         lines += map(_escaped, _lacking(verdicts, planned.grid.draws))
     lines += [_left_out(planned, why, count) for why, count in planned.grid.excluded.items()]
-    if lost := planned.n_lost_choices:
-        choices = "choice by hand fits" if lost == 1 else "choices by hand fit"
-        lines.append(f"{lost:,} {choices} no patch now")
     lines += [_escaped(planned.notice)] if planned.notice else []
     if planned.is_provisional:  # in a line that is there anyway, so that nothing moves
         lines[0] += f", <i>measuring: {planned.scored.mean():.0%}</i>"
     return "<br>".join(lines)
+
+
+def lost_choices(planned: PlanPreview) -> str:
+    """Return how many choices by hand apply to no patch of a plan, "" for none."""
+    if not (lost := planned.n_lost_choices):
+        return ""
+    return f"{lost:,} {'choice by hand fits' if lost == 1 else 'choices by hand fit'} no patch now"
 
 
 def plane_summary(planned: PlanPreview, patches: PlanePatches) -> str:
@@ -149,6 +157,28 @@ def _legend(planned: PlanPreview, counts: list[int]) -> str:
     ]
     share = counts[PatchCategory.REJECTED] / max(1, len(planned.grid))
     return f"{'&nbsp; '.join(entries)}&nbsp;({_escaped(_percent(share))})"
+
+
+def _divided_wells(planned: PlanPreview) -> list[str]:
+    """Return a hint, if any, that a split that nobody chose has divided wells of a plate."""
+    split, verdicts, refs = planned.state.recipe.split, planned.verdicts, planned.state.sources
+    if split is None or split.by not in ("auto", "scene"):
+        return []
+    wells = [(ref.path, well) if (well := DESCRIPTIONS.known_well(ref)) else None for ref in refs]
+    numbers = {well: i for i, well in enumerate(dict.fromkeys(filter(None, wells)))}
+    if len(numbers) == len(refs):  # a field each
+        return []
+    number_of = np.array([numbers[well] if well else -1 for well in wells])
+    part = verdicts.split if verdicts.fold is None else verdicts.fold
+    kept = verdicts.kept & (number_of[planned.grid.source_index] >= 0)
+    pairs = np.stack([number_of[planned.grid.source_index[kept]], part[kept]])
+    divided = np.bincount(np.unique(pairs, axis=1)[0], minlength=len(numbers)) > 1
+    if not (n := int(np.count_nonzero(divided))):
+        return []
+    parts = "splits" if verdicts.fold is None else "folds"
+    return [
+        f"Fields of one well are in several {parts} ({n} of {len(numbers)} wells): split by wells"
+    ]
 
 
 def _percent(share: float) -> str:

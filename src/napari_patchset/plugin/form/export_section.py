@@ -70,6 +70,8 @@ class ExportSection(Section):
         self.out.changed.connect(self._on_out)
         self._problem: str | None = None
         self._outcome, self._is_error = "", False
+        self._caution = ""
+        """What is to be known before an export, "" for nothing."""
         self._is_running = False
 
     @property
@@ -131,6 +133,11 @@ class ExportSection(Section):
         self._problem = problem
         self._show()
 
+    def caution(self, text: str) -> None:
+        """Tell what is to be known before an export and with its questions; "" for nothing."""
+        self._caution = text
+        self._show()
+
     def show_running(self, running: bool) -> None:
         """Enable the buttons that apply while an export runs, or while none does."""
         self._is_running = running
@@ -185,4 +192,7 @@ class ExportSection(Section):
         is_error = is_hindered or self._is_error
         color = theme_colors().error.name()
         self.status.native.setStyleSheet(f"color: {color}" if is_error else "")
-        self.status.value = (problem if is_hindered else self._outcome) or ""
+        texts = [problem if is_hindered else self._outcome]
+        if not (running or is_hindered) and (self.answers or not self._outcome):
+            texts.insert(0, self._caution and f"{self._caution}.")
+        self.status.value = " ".join(filter(None, texts))

@@ -101,12 +101,25 @@ class FiltersSection(Section):
         for row in self.rows:
             row.forget()
 
+    def show_nothing(self) -> None:
+        """Tell nothing of what filters reject: there is no plan."""
+        for row in self.rows:
+            row.rejects.setText("")
+
     def draw(
-        self, filters: Sequence[PatchFilter], histograms: Sequence[MetricHistogram | None]
+        self,
+        filters: Sequence[PatchFilter],
+        histograms: Sequence[MetricHistogram | None],
+        is_measured: bool = False,
     ) -> None:
-        """Draw the histograms of filters that were planned, in the order of the rows."""
+        """Draw the histograms of filters that were planned, in the order of the rows.
+
+        `is_measured` is set if no more is going to be measured.
+        """
         for row, rule, histogram in zip(self.rows, filters, histograms, strict=False):
             row.draw(rule, histogram, self.colors)
+            if histogram is None and is_measured:
+                row.rejects.setText("nothing to\nmeasure")
 
     @property
     def keep_fraction(self) -> float:

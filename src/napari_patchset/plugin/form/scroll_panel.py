@@ -163,9 +163,13 @@ def align_labels(columns: Sequence[QWidget]) -> None:
 
 
 def _is_label_of_field(label: QLabel) -> bool:
+    """Return whether a label begins a row; a text beside it, too, is at its left at first."""
     parent = label.parentWidget()
     layout = None if parent is None else parent.layout()
-    return isinstance(layout, QHBoxLayout) and layout.count() > 1 and bool(label.text())
+    if not isinstance(layout, QHBoxLayout) or layout.count() < 2 or not label.text():
+        return False
+    first = layout.itemAt(0)
+    return first is not None and first.widget() is label
 
 
 def _column(widgets: Sequence[QWidget], is_at_bottom: bool = False) -> QWidget:

@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 from napari_patchset.patching.filters.measurements import column_words
 from napari_patchset.plugin.captions import reason_text
 from napari_patchset.plugin.dialogs import message
+from napari_patchset.plugin.form.fields import TextBox
 from napari_patchset.plugin.gallery.grid import PatchGrid
 from napari_patchset.plugin.gallery.patches import (
     ALL,
@@ -51,6 +52,9 @@ _SORT_LENGTH = 8
 _MOST_BY_HAND = 10_000
 """Each is recorded in the plan by its place."""
 
+_INFO_LINES = 4
+"""Enough for the place and three metrics; more scrolls."""
+
 _FRAME = 32
 """What a window has around it, mostly a title, in pixels."""
 
@@ -58,6 +62,7 @@ _WAIT_MS = 30
 """Shortest time between looks at what is visible."""
 
 _HELP = "Click: go to the place on the image. Ctrl or Shift + click: select several."
+_NO_PLAN = "There are no patches to show; the panel says why."
 _SET_HELP = "Click: go to the place on the image that the patch was cut from, if that is shown."
 
 
@@ -118,10 +123,11 @@ class Gallery(QDialog):
             button.setVisible(is_plan)
         self.as_layers.setVisible(not is_plan)
         self.grid.forget_pictures()
-        self._describe(-1)
+        self._enable(True)
         self._offer(self._by)
         self._offer_groups(ALL)
         self._show_group()
+        self._describe(-1)
         if not self.isVisible():
             self._place()
         self.show()
@@ -139,12 +145,27 @@ class Gallery(QDialog):
         if before.channels != patches.channels:
             self.grid.forget_pictures()
         self._patches = patches
+        self._enable(True)
         self._offer(self._by)
         self._offer_groups(self._group)
         self.grid.update_patches(patches)
         self._count()
         self._describe(self._described)
         self._read_soon()
+
+    def clear(self) -> None:
+        """Show no patches of a plan while there is none; those of a set stay."""
+        if isinstance(self._patches, PlannedPatches):
+            self._soon.stop()
+            self.pictures.stop()
+            self.grid.update_patches(None)
+            self._enable(False)
+            self.count.setText("")
+            self._describe(-1)
+
+    def _enable(self, enabled: bool) -> None:
+        for part in (self.tabs, self.sort, *self.decisions.values()):
+            part.setEnabled(enabled)
 
     def open_set(self, path: str) -> None:
         """Read a set in the background, then show it."""
@@ -166,13 +187,11 @@ class Gallery(QDialog):
         shorter = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         self.sort.setSizeAdjustPolicy(shorter)  # or else a long name widens the window
         self.sort.setMinimumContentsLength(_SORT_LENGTH)
-        self.info.setWordWrap(True)
-        self.info.setFixedHeight(2 * self.info.fontMetrics().lineSpacing())  # nothing jumps
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
         layout.addLayout(_row(self.sort, before=[QLabel("Sort by")]))
         layout.addWidget(self.grid, 1)
-        layout.addWidget(self.info)
+        layout.addWidget(TextBox([self.info], lines=_INFO_LINES))
         # As narrow as need be, or else a longer text would widen the window.
         self.count.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         layout.addLayout(_row(self.count, *self.decisions.values(), self.as_layers))
@@ -254,12 +273,14 @@ class Gallery(QDialog):
         self.count.setToolTip(self.count.text())
 
     def _describe(self, row: int) -> None:
-        patches, self._described = self._patches, row
-        text = _SET_HELP if isinstance(patches, SetPatches) else _HELP
-        if patches is not None and row >= 0:
+        patches, self._described = self.grid.patches, row
+        if patches is None:
+            text = _NO_PLAN
+        elif row >= 0:
             text = ", ".join(patches.lines(row))
+        else:
+            text = _SET_HELP if isinstance(patches, SetPatches) else _HELP
         self.info.setText(text)
-        self.info.setToolTip(text)  # which may be longer than there is space
 
     def tell_absent(self) -> None:
         """Show why a click went nowhere, until the mouse is on another patch."""
@@ -292,7 +313,7 @@ class Gallery(QDialog):
             self._soon.start()
 
     def _read(self) -> None:
-        patches, missing = self._patches, self.grid.missing_rows()
+        patches, missing = self.grid.patches, self.grid.missing_rows()
         if patches is not None and missing:
             self.pictures.run(patches.read, missing)
 

@@ -63,7 +63,18 @@ class PatchGrid(QAbstractScrollArea):
         self._view: QWidget = self.viewport() or QWidget()
         self._bar: QScrollBar = self.verticalScrollBar() or QScrollBar()
         self._view.setMouseTracking(True)
-        self._bar.valueChanged.connect(lambda: self.moved.emit())
+        self._mouse: QPointF | None = None
+        self._bar.valueChanged.connect(self._on_scrolled)
+
+    def _on_scrolled(self) -> None:
+        self.moved.emit()
+        self._hover()
+
+    def _hover(self) -> None:
+        """Emit the patch under the mouse as hovered."""
+        if self._mouse is not None and self.patches is not None:
+            index = self.index_at(self._mouse)
+            self.hovered.emit(-1 if index < 0 else int(self.rows[index]))
 
     def width_of(self, columns: int) -> int:
         """Return the width of the widget in which that many are in a row."""
@@ -180,7 +191,7 @@ class PatchGrid(QAbstractScrollArea):
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:
         """Pick the patch under the mouse; with Ctrl or Shift, select further ones."""
-        if event is None or (index := self.index_at(event.position())) < 0:
+        if self.patches is None or event is None or (index := self.index_at(event.position())) < 0:
             return
         self._go(index, event.modifiers())
         keys = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
@@ -190,12 +201,12 @@ class PatchGrid(QAbstractScrollArea):
     def mouseMoveEvent(self, event: QMouseEvent | None) -> None:
         """Emit the patch under the mouse as hovered."""
         if event is not None:
-            index = self.index_at(event.position())
-            self.hovered.emit(-1 if index < 0 else int(self.rows[index]))
+            self._mouse = event.position()
+            self._hover()
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Move the cursor, pick, keep or reject."""
-        if event is None or not len(self.rows):
+        if self.patches is None or event is None or not len(self.rows):
             return
         key, keys = Qt.Key(event.key()), event.modifiers()
         steps = {
@@ -232,6 +243,7 @@ class PatchGrid(QAbstractScrollArea):
     def viewportEvent(self, event: QEvent | None) -> bool:
         """Emit that no patch is hovered once the mouse leaves."""
         if event is not None and event.type() == QEvent.Type.Leave:
+            self._mouse = None
             self.hovered.emit(-1)
         return super().viewportEvent(event)
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from napari_patchset.errors import ArgumentError
 from napari_patchset.exporting.reading.open_images import OpenImages
 from napari_patchset.exporting.reading.tile_reader import read_patch
-from napari_patchset.patching.duplicates import without_hashes
 from napari_patchset.patching.verdicts import Override
 from napari_patchset.patchset.layout import IMAGE
 from napari_patchset.patchset.manifest import Manifest
@@ -121,7 +120,7 @@ class PlannedPatches(GalleryPatches):
     def __post_init__(self) -> None:
         """Take the metrics, and look up what was decided by hand."""
         self.name = "the plan"
-        self.metrics = without_hashes(self.planned.verdicts.metrics)
+        self.metrics = self.planned.metrics
         rows = self.planned.overridden_rows.tolist()
         overrides = self.planned.state.recipe.overrides
         self._decided = {row: each.keep for row, each in zip(rows, overrides, strict=True)}

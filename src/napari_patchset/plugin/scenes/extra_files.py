@@ -37,6 +37,8 @@ class ExtraFiles:
         self._wanted: tuple[Path, ...] = ()
         self.note = ""
         """Which files the last image kept, "" for none."""
+        self._kept_by: Path | None = None
+        """That image."""
         self.section.all_scenes.changed.connect(lambda: self._loaded.clear())
         self.section.add.changed.connect(self._ask)
         self.adding.yielded.connect(self._on_progress)
@@ -64,10 +66,18 @@ class ExtraFiles:
         if before is not None:
             self._added[before] = files
         self.note = ""
-        if before is not None and files and image not in files:
+        if before in open_images and before is not None and files and image not in files:
+            self._kept_by = before
             self.note = f"Added to {file_name(before)}, not to this set: {_names(files)}"
         if kept != files:
             self.section.set_files(kept)
+
+    def drop_note(self, open_images: Sequence[Path]) -> bool:
+        """Drop the note on an image that is no longer open; return whether there was one."""
+        if not self.note or self._kept_by in open_images:
+            return False
+        self.note = ""
+        return True
 
     def learn(self, scenes: Mapping[Path, Scenes]) -> None:
         """Remember the scenes of files."""

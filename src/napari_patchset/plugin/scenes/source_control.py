@@ -193,8 +193,13 @@ class SourceControl:
             if new and chosen is not None and (scene := self.shown_scene) is not None:
                 show_opened(self._viewer, scene.layers[-1])
         else:
+            if self._extra.drop_note(images) and self.context is not None:
+                self._show_notes(self.context)
             self._follow_moves()
             self._follow_scene()
+
+    def _show_notes(self, context: SceneContext) -> None:
+        self.section.show_notes((*context.notes, *filter(None, [self._extra.note])))
 
     def read(self) -> None:
         """Read the metadata of the shown scene again; until then the old one is used."""
@@ -241,7 +246,7 @@ class SourceControl:
     def _on_known(self, context: SceneContext) -> None:
         """Mark the scene whose metadata is read; of a newly chosen image, show all scenes."""
         self.context = context
-        self.section.show_notes((*context.notes, *filter(None, [self._extra.note])))
+        self._show_notes(context)
         self.metadata.offer(context.ref, context.own, context.takes_axes)
         self.fold.sum_up(self.metadata.summary)
         self.fold.button.setVisible(layer_at(context.path) is None)
