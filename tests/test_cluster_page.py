@@ -24,7 +24,8 @@ PAGE = REPOSITORY / "docs" / "cluster.md"
 
 SBATCH = """#!/bin/bash
 for word; do case $word in
-    --array=*) tasks=$(seq ${word#*=0-}); tasks="0 $tasks";;
+    --array=*-*) tasks=$(seq ${word#*=0-}); tasks="0 $tasks";;
+    --array=*) tasks=$(tr , ' ' <<< ${word#*=});;
     --*) ;;
     *) break;;
 esac; shift; done
@@ -56,8 +57,17 @@ def test_the_slurm_scripts_make_a_set(
         Path(name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     subprocess.run(["bash", "submit.sh"], check=True, capture_output=True)
+    again = [text for language, _, text in blocks(PAGE) if language == "sh" and "sbatch" in text]
+    subprocess.run(["bash", "-c", *again], check=True, capture_output=True)
     noted = [shlex.split(line) for line in Path("commands").read_text().splitlines()]
-    assert [words[1] for words in noted] == ["plan", *["score"] * 16, *["write"] * 16, "finalize"]
+    assert [words[1] for words in noted] == [
+        *("plan", *["score"] * 16, *["write"] * 16, "finalize"),
+        *["write"] * 2,
+    ]
+    assert [words[3:] for words in noted[-2:]] == [
+        ["--job", str(job), "--of", "16"] for job in (7, 15)
+    ]
+    noted.append(noted.pop(-3))  # what is submitted again comes before `finalize`
     for words in noted:
         run_command(words, monkeypatch)
     patches = PatchSet("cells.patches.zarr")

@@ -51,7 +51,7 @@ def test_a_signal_while_libraries_are_imported_is_one_line(
         [sys.executable, "-c", COMMAND, *words], cwd=tmp_path, capture_output=True, text=True
     )
     assert (ended.returncode, ended.stdout) == (CODES[number], "")
-    assert ended.stderr == "patchset: interrupted\n"
+    assert ended.stderr == "patchset: stopped before it began; run the same command again.\n"
 
 
 @contextmanager

@@ -10,8 +10,10 @@ import pytest
 import tifffile
 
 from napari_patchset import PatchSet, verify
+from napari_patchset.exporting import stages
 from napari_patchset.exporting.writing import frozen_plan
 from napari_patchset.exporting.writing.job_array import format_jobs
+from napari_patchset.exporting.writing.workdir import WorkDir
 from support.pixels import encode
 
 pytestmark = pytest.mark.usefixtures("small_shards")
@@ -76,6 +78,110 @@ def test_a_job_tells_what_it_skips_and_the_set_lists_it(
     assert state["state"] == "complete"
     assert ["1.tif" in each for each in state["skipped"]] == [True]
     assert "skipped: " in run("status", OUT)[1]
+
+
+def test_a_complete_set_tells_each_time_what_it_lacks(run: Run, files: list[Path]) -> None:
+    plan(run, files)
+    go(files[1])
+    run("write", OUT, "--job", 0, "--of", 1)
+    codes = list[int]()
+    for _ in range(3):
+        code, out, _ = run("finalize", OUT, "--json")
+        codes.append(code)
+        assert skipped_in(out) == [str(files[1])]
+        assert json.loads(out.splitlines()[-1])["skipped"] == 1
+    assert codes == [1, 1, 1]
+    code, out, err = run("finalize", OUT)
+    assert out == f"{OUT} is complete without 1 source; nothing is left to do\n"
+    assert err.startswith("skipped: ")
+    for step in ("score", "write"):
+        code, _, err = run(step, OUT, "--job", 0, "--of", 1)
+        assert (code, err.count("skipped: ")) == (0, 1)
+
+
+def test_each_job_names_what_the_plan_skipped(run: Run, files: list[Path]) -> None:
+    go(files[1])
+    plan(run, files, "--filter", "max>0")
+    for step in ("score", "write"):
+        code, out, _ = run(step, OUT, "--job", 0, "--of", 1, "--json")
+        assert (code, skipped_in(out)) == (0, [str(files[1])])
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_files_of_the_export_that_were_cut_short_are_named_with_what_to_do(
+    run: Run, files: list[Path], as_json: bool
+) -> None:
+    plan(run, files, "--filter", "max>0")
+    more = ["--json"] * as_json
+    jobs = {step: (step, OUT, "--job", 0, "--of", 1, *more) for step in ("score", "write")}
+
+    def error_of(*words: object) -> str:
+        code, out, err = run(*words)
+        assert code == 1
+        assert err.count("\n") == 1
+        if as_json:
+            assert json.loads(out.splitlines()[-1])["message"] in err
+        return err
+
+    run(*jobs["score"])
+    cut_short(Path("a.partial/scores/0.parquet"))
+    error = error_of(*jobs["write"])
+    assert "a.partial/scores/0.parquet was damaged or cut short, and is removed. Run `scor" in error
+    run(*jobs["score"])
+    assert run(*jobs["write"])[0] == 0
+    cut_short(Path("a.partial/selection.parquet"))
+    assert "selection.parquet was damaged or cut short" in error_of("finalize", OUT, *more)
+    assert run(*jobs["write"])[0] == 0
+    cut_short(Path("a.partial/candidates.parquet"))
+    for words in (jobs["write"], ("finalize", OUT, *more)):
+        assert "candidates.parquet is missing, damaged or cut short; plan again" in error_of(*words)
+
+
+@pytest.mark.filterwarnings("default:the unfinished export in")
+def test_a_plan_whose_candidates_were_cut_short_is_made_again_with_overwrite(
+    run: Run, files: list[Path]
+) -> None:
+    plan(run, files)
+    cut_short(Path("a.partial/candidates.parquet"))
+    plan(run, files, "--overwrite")
+    assert run("write", OUT, "--job", 0, "--of", 1)[0] == 0
+    assert run("finalize", OUT)[0] == 0
+
+
+def test_a_finalize_that_came_too_early_is_forgotten_once_the_jobs_are_done(
+    run: Run, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan(run, files)
+    write_shards = stages.write_shards
+
+    def early(root: str, *units: int, **options: Any) -> None:
+        write_shards(root, *units, **options)
+        WorkDir(Path(root))._error.write_text("some shards are not written yet")
+
+    monkeypatch.setattr(stages, "write_shards", early)
+    assert run("write", OUT, "--job", 0, "--of", 1)[0] == 0
+    assert "ended by" not in run("status", OUT)[1]
+
+
+def test_a_job_takes_the_name_of_the_folder_that_status_takes(run: Run, files: list[Path]) -> None:
+    plan(run, files)
+    assert run("write", "a.partial", "--job", 0, "--of", 1)[0] == 0
+    code, out, _ = run("finalize", "a.partial")
+    assert (code, out) == (0, f"64 patches in {OUT}\n")
+    state = json.loads(run("status", OUT, "--json")[1])["exports"][0]
+    assert (state["candidates"], state["patches"]) == (64, 64)
+
+
+def test_there_are_as_many_jobs_as_were_said(run: Run, files: list[Path]) -> None:
+    plan(run, files)
+    assert (
+        "There is no job 7 of 7; the jobs are 0 to 6."
+        in run("write", OUT, "--job", 7, "--of", 7)[2]
+    )
 
 
 def test_finalize_says_which_jobs_have_work_left(run: Run, files: list[Path]) -> None:

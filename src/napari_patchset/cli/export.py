@@ -45,8 +45,10 @@ from napari_patchset.exporting.stages import (
     is_complete,
     plan_export,
     score_job,
+    skipped_in,
     write_job,
 )
+from napari_patchset.exporting.status import find_workdir
 from napari_patchset.exporting.writing.selection import UNREADABLE
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
@@ -208,11 +210,13 @@ def _run_job(
     threads: int,
     memory: str | None,
 ) -> None:
-    if _is_complete(name):
-        return
-    progress = partial(REPORT.progress, stage)
-    memory_bytes = memory_from(memory)
-    with resumable(WorkDir.for_set(name), name):
+    name, workdir = _set_of(name)
+    with resumable(workdir, name):
+        if is_complete(name):
+            _show_complete(name)
+            return
+        progress = partial(REPORT.progress, stage)
+        memory_bytes = memory_from(memory)
         failures = run(name, job, of, threads=threads, memory=memory_bytes, progress=progress)
     REPORT.skipped(failures)
     REPORT.summary("", path=name, job=job, of=of)
@@ -223,27 +227,42 @@ def finalize(name: Name, overwrite: Overwrite = False) -> None:
 
     Example: patchset finalize cells.patches.zarr
     """
-    if _is_complete(name):
-        return
-    progress = partial(REPORT.progress, "finalize")
-    try:
-        with resumable(WorkDir.for_set(name), name):
+    name, workdir = _set_of(name)
+    with resumable(workdir, name):
+        if is_complete(name):
+            if _show_complete(name):
+                raise typer.Exit(1)
+            return
+        progress = partial(REPORT.progress, "finalize")
+        try:
             failures = finalize_export(name, overwrite=overwrite, progress=progress)
-    except ExportError as error:
-        told = getattr(error, "failures", {}).values()
-        skipped = WorkDir.for_set(name).failed().values()
-        REPORT.skipped(each for each in skipped if each not in told)
-        raise
+        except ExportError as error:
+            told = getattr(error, "failures", {}).values()
+            REPORT.skipped(each for each in workdir.failed().values() if each not in told)
+            raise
     show_set(Path(name), failures)
 
 
-def _is_complete(name: str) -> bool:
-    """Report that a set is complete and no job has anything to do, if that is so."""
-    if not is_complete(name):
-        return False
-    text = f"{name} is complete; nothing is left to do"
+def _set_of(name: str) -> tuple[str, WorkDir]:
+    """Return the patch set and the folder that a name is of: that of the set, or NAME.partial."""
+    workdir = find_workdir(name)
+    if workdir.root == Path(name):
+        name = str(Path(name).with_name(Path(workdir.plan().plan.out).name))
+    return name, workdir
+
+
+def _show_complete(name: str) -> Sequence[Failure]:
+    """Report that a set is complete and no job has anything to do; return what was skipped."""
+    failures = skipped_in(name)
+    REPORT.skipped(failures)
+    without = f" without {_sources(len(failures))}" if failures else ""
+    text = f"{name} is complete{without}; nothing is left to do"
     REPORT.summary(text, path=name, is_complete=True)
-    return True
+    return failures
+
+
+def _sources(n: int) -> str:
+    return "1 source" if n == 1 else f"{n:,} sources"
 
 
 def show_set(path: Path, failures: Sequence[Failure], places: Sequence[Path] = ()) -> None:

@@ -65,7 +65,7 @@ def interrupt_from_now() -> None:
 
 def _on_signal(number: int, _: FrameType | None) -> None:
     if not _is_running:
-        os.write(2, b"patchset: interrupted\n")
+        os.write(2, b"patchset: stopped before it began; run the same command again.\n")
         os._exit(128 + number)
     _received.append(number)
     raise KeyboardInterrupt

@@ -40,6 +40,7 @@ from napari_patchset.patching.regions import GeoJsonRegion
 from napari_patchset.patching.splits.sheet_columns import check_split_column
 from napari_patchset.patchset.layout import UNSPLIT
 from napari_patchset.patchset.manifest import read_attributes
+from napari_patchset.patchset.reader import read_description
 from napari_patchset.patchset.table import check_sheet
 from napari_patchset.patchset.writers import FORMATS
 
@@ -113,7 +114,7 @@ def score_job(
 ) -> tuple[Failure, ...]:
     """Score one job's share of the candidates; without filters, do nothing.
 
-    Return the sources that this job or another one has skipped since the plan was made.
+    Return the sources that the plan, this job or another one has skipped.
 
     Parameters
     ----------
@@ -134,13 +135,13 @@ def score_job(
         If there is no plan, or another export of the set is running.
     """
     if is_complete(out):
-        return ()
+        return skipped_in(out)
     workdir, frozen = _planned(out)
     first, last = share(frozen, "score", job, of)
     with workdir.locked(shared=True), workdir.noting_job("score", job, of):
         root = str(workdir.root)
         score_chunks(root, first, last, threads=threads, memory=memory, progress=progress)
-        return tuple(workdir.failed().values())
+        return (*frozen.failures, *workdir.failed().values())
 
 
 def write_job(
@@ -163,7 +164,7 @@ def write_job(
         If candidates are not scored yet, or another export of the set is running.
     """
     if is_complete(out):
-        return ()
+        return skipped_in(out)
     workdir, frozen = _planned(out)
     first, last = share(frozen, "write", job, of)
     with workdir.locked(shared=True), workdir.noting_job("write", job, of):
@@ -172,7 +173,7 @@ def write_job(
             select(workdir, frozen)
             try:
                 write_shards(root, first, last, threads=threads, memory=memory, progress=progress)
-                return tuple(workdir.failed().values())
+                return (*frozen.failures, *workdir.failed().values())
             except SourcesFailed as failed:
                 workdir.record(failed)
 
@@ -185,8 +186,8 @@ def finalize_export(
 ) -> tuple[Failure, ...]:
     """Complete a set when all jobs are done, and return the sources that were skipped.
 
-    A set that is complete already stays as it is. `progress` is called with the number of sources
-    that are checked, and of all.
+    A set that is complete already stays as it is, and lacks the same sources. `progress` is called
+    with the number of sources that are checked, and of all.
 
     Raises
     ------
@@ -196,7 +197,7 @@ def finalize_export(
         If a source has changed or is gone; running `write_job` for every job again skips it.
     """
     if is_complete(out):
-        return ()
+        return skipped_in(out)
     workdir, frozen = _planned(out)
     with workdir.locked():
         failures = (*frozen.failures, *workdir.failed().values())
@@ -219,7 +220,7 @@ def _planned(out: str | Path) -> tuple[WorkDir, FrozenPlan]:
     workdir = WorkDir.for_set(out)
     workdir.check_own()
     if not workdir.root.exists() and Path(out).exists():
-        raise ExportError(f"{out} exists, and no export of it is unfinished.")
+        raise ExportError(f"{out} is no patch set, and no export of that name is unfinished.")
     frozen = workdir.plan()
     check_apart_from_sources(frozen.plan)
     return workdir, frozen
@@ -229,6 +230,12 @@ def is_complete(out: str | Path) -> bool:
     """Return whether a set is complete, and nothing of its export is left."""
     is_set = read_attributes(Path(out)) is not None
     return is_set and not WorkDir.for_set(out).root.exists()
+
+
+def skipped_in(out: str | Path) -> tuple[Failure, ...]:
+    """Return the sources that a complete set was completed without."""
+    _, provenance = read_description(Path(out))
+    return tuple(Failure.model_validate(each) for each in provenance.skipped)
 
 
 def prepare(
@@ -312,7 +319,8 @@ def is_prepared(
     """Return whether the folder has the same plan; raise an error for another, unless `overwrite`.
 
     Another plan of which nothing is scored or written is replaced. A plan that skips more sources
-    than it now may is made again; with `overwrite`, so is one of whose files one has changed.
+    than it now may is made again; with `overwrite`, so is one of whose files one has changed,
+    or whose candidates can't be read.
     """
     try:
         frozen = workdir.find_plan()
@@ -328,7 +336,7 @@ def is_prepared(
             f"{workdir.root} holds an unfinished export of another plan; finish that "
             f"(`patchset status {shlex.quote(plan.out)}` shows how), or delete it."
         )
-    if overwrite and frozen.changed_files():
+    if overwrite and (frozen.changed_files() or not workdir.has_candidates(frozen)):
         return False
     return is_same and may_be_skipped(frozen.failures, max_failures)
 

@@ -12,8 +12,7 @@ from napari_patchset.errors import (
     PatchsetError,
     UnreachableError,
 )
-from napari_patchset.exporting.reading.failures import Failure
-from napari_patchset.exporting.stages import is_complete
+from napari_patchset.exporting.stages import is_complete, skipped_in
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
 from napari_patchset.exporting.writing.job_array import JobStep, jobs_of, planned_shards
 from napari_patchset.exporting.writing.workdir import WorkDir
@@ -35,16 +34,16 @@ def export_status(out: str | Path, of: int | None = None) -> WorkStatus:
     workdir = find_workdir(out)
     workdir.check_own()
     if is_complete(out):
-        manifest, provenance = read_description(Path(out))
-        skipped = tuple(str(Failure.model_validate(each)) for each in provenance.skipped)
+        manifest, _ = read_description(Path(out))
         n = sum(manifest.counts.values())
         n_shards = sum(array.n_shards for array in manifest.arrays.values())
         return replace(
             work_status(workdir, Path(out)),
+            candidates=n + sum(manifest.rejected.values()),
             patches=n,
             written=n,
             shards=n_shards,
-            skipped=skipped,
+            skipped=tuple(map(str, skipped_in(out))),
         )
     if not workdir.root.exists():
         raise ExportError(f"{out}: there is no patch set, and no unfinished export of that name.")

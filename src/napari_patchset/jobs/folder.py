@@ -245,6 +245,7 @@ class JobFolder(ABC, Generic[Plan]):
         try:
             with _explain_lack(self.root):
                 yield
+            self._error.unlink(missing_ok=True)  # of a `finalize` that came too early meanwhile
         except (PatchsetError, OSError) as error:
             if self.is_planned:
                 with suppress(OSError):  # the disk may be full, and the first error matters

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from napari_patchset.errors import UnreadableFileError
 from napari_patchset.patchset.files import write_file
 
 
@@ -75,9 +76,17 @@ def write_columns(
 
 
 def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[bytes, bytes]]:
-    """Read the columns of a table, and its schema's metadata."""
-    with pq.ParquetFile(path) as file:
-        names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
-        columns = {name: column_values(file.read([name])[name]) for name in names}
+    """Read the columns of a table, and its schema's metadata.
+
+    Raise UnreadableFileError if it was cut short, or is damaged otherwise.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
+            columns = {name: column_values(file.read([name])[name]) for name in names}
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the system, not of what is read
+        raise UnreadableFileError(f"{path} is damaged or cut short ({error}).") from error
     release_memory()
     return columns, metadata

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from napari_patchset import __version__
+from napari_patchset.errors import UnreadableFileError
 from napari_patchset.exporting.plans.command_line import make_plan
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.failures import Failure
@@ -218,7 +219,7 @@ def _scores(
     if path is not None and path.exists():
         try:
             metrics, metadata = read_columns(path)
-        except pa.ArrowInvalid:  # damaged: it is measured and written again
+        except UnreadableFileError:  # damaged: it is measured and written again
             metadata = {}
         if metadata.get(_DIGEST, b"").decode() == digest:
             return metrics, {}

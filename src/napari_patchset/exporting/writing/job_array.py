@@ -26,7 +26,9 @@ FILES = rf"(score|write)[.]of|{re.sub('[?]P<[a-z]+>', '', _ERROR.pattern)}"
 def share(frozen: FrozenPlan, step: JobStep, job: int, of: int) -> tuple[int, int]:
     """Return the units of a job: the first, and the one after the last."""
     if not 0 <= job < of:
-        raise ArgumentError(f"There is no job {job} of {of}; jobs are counted from 0.")
+        raise ArgumentError(
+            f"There is no job {job} of {of}; the jobs are {'0' if of == 1 else f'0 to {of - 1}'}."
+        )
     n = _n_units(frozen, step)
     return n * job // of, n * (job + 1) // of
 

@@ -135,17 +135,34 @@ class Scores:
     def read(self, frozen: FrozenPlan) -> dict[str, NDArray[np.float64]]:
         """Read the metrics of all candidates; raise ExportError if a chunk is not scored yet."""
         self.check_complete(frozen)
-        chunks = [read_columns(self.path(chunk))[0] for chunk in range(frozen.n_score_chunks)]
+        chunks = [self._read(frozen, chunk) for chunk in range(frozen.n_score_chunks)]
         names = chunks[0] if chunks else ()
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
+
+    def _read(self, frozen: FrozenPlan, chunk: int) -> dict[str, NDArray[Any]]:
+        """Read a chunk; remove one that is damaged, so that it is scored again, and raise."""
+        path = self.path(chunk)
+        try:
+            return read_columns(path)[0]
+        except UnreadableFileError as error:
+            path.unlink(missing_ok=True)
+            of = JobRecords(self._folder.parent / JOBS).number("score")
+            raise ExportError(
+                f"{path} was damaged or cut short, and is removed. "
+                f"{do_rest(frozen, 'score', [chunk], of)}"
+            ) from error
 
     def delete_incomplete(self, frozen: FrozenPlan, is_concerned: NDArray[np.bool_]) -> None:
         """Delete the chunks in which one of some candidates has no metric."""
         for chunk in filter(self.has, range(frozen.n_score_chunks)):
             of_chunk = frozen.score_chunk(chunk)
             concerned = is_concerned[of_chunk.start : of_chunk.stop]
-            columns, _ = read_columns(self.path(chunk)) if concerned.any() else ({}, {})
-            if any(np.isnan(values[concerned]).any() for values in columns.values()):
+            try:
+                columns, _ = read_columns(self.path(chunk)) if concerned.any() else ({}, {})
+                is_whole = not any(np.isnan(v[concerned]).any() for v in columns.values())
+            except UnreadableFileError:
+                is_whole = False
+            if not is_whole:
                 self.path(chunk).unlink(missing_ok=True)
 
 
@@ -242,8 +259,14 @@ class WorkDir(JobFolder[FrozenPlan]):
         return FORMATS[self.plan().plan.format]
 
     def candidates(self, frozen: FrozenPlan) -> PatchGrid:
-        """Read the candidates."""
-        columns, shared = read_columns(self._candidates)
+        """Read the candidates; raise ExportError if they can't be read."""
+        try:
+            columns, shared = read_columns(self._candidates)
+        except (UnreadableFileError, FileNotFoundError) as error:
+            raise ExportError(
+                f"{self._candidates} is missing, damaged or cut short; plan again with overwrite, "
+                "which begins anew."
+            ) from error
         draws = None
         if b"weights" in shared:
             draws = Draws(json.loads(shared[b"weights"]), columns["drawn_for"])
@@ -256,6 +279,13 @@ class WorkDir(JobFolder[FrozenPlan]):
             draws=draws,
             outline=columns.get("outline"),
         )
+
+    def has_candidates(self, frozen: FrozenPlan) -> bool:
+        """Return whether the candidates can be read."""
+        try:
+            return len(self.candidates(frozen)) == frozen.n_candidates
+        except ExportError:
+            return False
 
     def open_images(self, threads: int) -> OpenImages:
         """Return the images of the plan; changed ones are refused, and a stop ends reading."""
@@ -358,7 +388,14 @@ class WorkDir(JobFolder[FrozenPlan]):
             self.scores.check_complete(frozen)
             rest = do_rest(frozen, "write", planned_shards(frozen), self.jobs.number("write"))
             raise ExportError(f"{self.root}: nothing is written yet. {rest}")
-        columns, metadata = read_columns(self._selection)
+        try:
+            columns, metadata = read_columns(self._selection)
+        except UnreadableFileError as error:
+            self._selection.unlink(missing_ok=True)
+            raise ExportError(
+                f"{self._selection} was damaged or cut short, and is removed. Run `write` for any "
+                "job, or the same export again; what is written stays."
+            ) from error
         shared = json.loads(metadata[b"verdicts"])
         split, reason = columns.pop("split"), columns.pop("reason")
         fold = columns.pop("fold", None)
