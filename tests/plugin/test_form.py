@@ -701,6 +701,12 @@ def test_a_plan_of_lengths_comes_back_from_the_form(form: RecipeForm, size: tupl
     assert form.recipe(None) == recipe
 
 
+def test_of_a_length_that_is_longer_than_its_field_the_beginning_is_seen(form: RecipeForm) -> None:
+    box = form.patches.overlap.boxes[2]
+    form.load(Recipe(strategy=Tiled(size=("64um", "64um"), overlap=(0, "12.125um"))))
+    assert (box.text(), box.cursorPosition()) == ("12.125 µm", 0)
+
+
 @pytest.mark.parametrize(
     ("unit", "typed", "shown"),
     [

@@ -76,6 +76,8 @@ class LengthBox(QLineEdit):
         unit = " px" if length and isinstance(length, int) and self.unit == "um" else ""
         self._is_judged = True
         self.setText(f"{format_length(length)}{unit}")
+        if not self.hasFocus():
+            self.setCursorPosition(0)  # of what is too long, the first digits are seen
 
     @property
     def is_understood(self) -> bool:
