@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QEvent, QPoint, Qt, QTimer
 from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QToolTip, QWidget
@@ -32,7 +31,7 @@ def places(window: Window) -> list[int]:
 
 
 def test_the_fields_keep_their_place_from_one_file_of_several_scenes_to_the_next(
-    window: Window, czi: MakeCzi, qtbot: QtBot
+    window: Window, czi: MakeCzi
 ) -> None:
     rects = (0, 0, 128, 96), (400, 0, 128, 96)
     paths = [
@@ -45,9 +44,15 @@ def test_the_fields_keep_their_place_from_one_file_of_several_scenes_to_the_next
     timer.timeout.connect(lambda: seen.add(tuple(places(window))))
     timer.start(1)
     window.open(paths[1])
-    window.click(window.widget.form.more.button)  # the panel has a scroll bar now
     timer.stop()
     assert seen == {tuple(before)}
+    field, content = window.widget.patches.size.boxes[1], window.widget._area.widget()
+    top = field.mapTo(content, QPoint(0, 0)).y()
+    window.click(window.widget.form.more.button)
+    for fold in window.widget.form.folds.values():
+        fold.open()
+    window.until(lambda: window.widget._area.verticalScrollBar().maximum() > 0)
+    assert field.mapTo(content, QPoint(0, 0)).y() == top
 
 
 def type_length(window: Window, field: QWidget, text: str) -> None:
