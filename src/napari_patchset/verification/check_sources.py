@@ -1,8 +1,8 @@
 """Check a set against its sources.
 
 Each source must be described as before, and each patch (image, target, labels), cut again, have its
-checksum. Annotations are drawn again, and compared with the shares in the table. Last, the recipe
-must give the candidates of the table.
+checksum. The metrics of its candidates are measured again, annotations are drawn again, and both
+are compared with the table. Last, the recipe must give the candidates of the table.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_patchset.errors import PatchsetError, UnreachableError, describe_os_error
-from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, ImageRef, SourceRef
+from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, MASK, ImageRef, SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan, Recipe
 from napari_patchset.exporting.plans.region_files import read_region
 from napari_patchset.exporting.reading.candidates import choose_candidates
@@ -24,7 +24,9 @@ from napari_patchset.exporting.reading.open_images import OpenImages
 from napari_patchset.exporting.reading.sources import SourceDescriber
 from napari_patchset.exporting.reading.tile_reader import TileReader, read_patch
 from napari_patchset.exporting.reading.tiles import Batches
+from napari_patchset.exporting.writing.metrics import MetricReader, is_measured_as
 from napari_patchset.exporting.writing.shard_writer import cast_exactly
+from napari_patchset.patching.filters.patch_filters import MaskFilter, ShareFilter
 from napari_patchset.patching.grid import Draws, PatchSpec
 from napari_patchset.patching.regions import FileRegion
 from napari_patchset.patching.strategies.base import PatchStrategy
@@ -95,13 +97,17 @@ class SourceCheck:
             for index, ref in enumerate(plan.sources):
                 if self._candidates.is_skipped(index):
                     continue
+                described = dict[str, SourceInfo]()
                 for role in ref.images:
                     info = yield from self._check_image(describe, index, ref, role)
                     if info is not None:
                         infos += [info] if role == IMAGE else []
-                        yield from self._check_patches(images, plan, index, role, info)
+                        differing = list(self._check_patches(images, plan, index, role, info))
+                        yield from differing
+                        described |= {} if differing else {role: info}
                     if info is not None and role == ANNOTATIONS:
                         yield from self._check_shares(images, plan, index)
+                yield from self._check_metrics(images, plan, index, described)
         if len(infos) == len(plan.sources):
             yield from self._check_candidates(plan, infos)
 
@@ -216,6 +222,34 @@ class SourceCheck:
                 different.append(row)
             self._count_read(1)
         return np.array(different, np.int64)
+
+    def _check_metrics(
+        self, images: OpenImages, plan: ExportPlan, index: int, described: dict[str, SourceInfo]
+    ) -> Iterator[Finding]:
+        """Measure the candidates of a source again, and compare with the table."""
+        if IMAGE not in described:
+            return
+        of_each = {role: [info] * (index + 1) for role, info in described.items()}
+        filters = [each for each in plan.filters if not isinstance(each, ShareFilter)]
+        if MASK not in described:
+            filters = [each for each in filters if not isinstance(each, MaskFilter)]
+        reader = MetricReader(filters, of_each, images, memory=self._memory)
+        recorded, rows = self._candidates.metrics, self._candidates.rows_of(index)
+        for request in reader.requests:
+            if not set(request.columns) <= recorded.keys():  # `check_table` has found that
+                continue
+            try:
+                with closing(reader.read(request, self._candidates.grid, rows)) as parts:
+                    is_same = all(is_measured_as(new, recorded, of) for of, new in parts)
+            except SourcesFailed as failed:
+                yield Finding("changed source", f"{str(failed).removesuffix('.')}; {_REMEDY}")
+                return
+            if not is_same:
+                yield Finding(
+                    "differs from source",
+                    f"{self._set.table_path}: {', '.join(request.columns)} of patches of "
+                    f"{plan.sources[index]} are not those of its pixels; export the set again.",
+                )
 
     def _check_shares(self, images: OpenImages, plan: ExportPlan, index: int) -> Iterator[Finding]:
         """Draw the annotations of a source in each patch, and compare with the table."""

@@ -22,8 +22,12 @@ from napari_patchset import (
     Random,
     Tiled,
     export,
+    finalize_export,
     iter_export,
+    plan_export,
+    score_job,
     verify,
+    write_job,
 )
 from napari_patchset.errors import ExportError, SkippedSourcesWarning
 from napari_patchset.exporting.plans.source_files import sequence_source
@@ -266,3 +270,41 @@ def test_a_source_that_can_not_be_compared_is_skipped_like_one_that_can_not_be_o
     with closing(made):
         assert names_in(made) == ["a"]
         assert not is_detailed(made.manifest.sources[0].key)
+
+
+def score_then_write(plan: ExportPlan, replace: Callable[[], object]) -> None:
+    plan_export(plan, overwrite=True)
+    assert score_job(plan.out, 0, 1) == ()
+    replace()
+    assert write_job(plan.out, 0, 1) == ()
+
+
+def test_a_file_that_is_replaced_between_scoring_and_the_end_is_seen_by_its_metrics(
+    tmp_path: Path,
+) -> None:
+    first, other, copy = write_three(tmp_path / "images")
+
+    def replace_by(path: Path, time: int) -> None:
+        shutil.copyfile(path, first)
+        os.utime(first, (time, time))
+
+    plan = plan_of([first], tmp_path / "a.patches.zarr", filters=["std<5"])
+    score_then_write(plan, lambda: replace_by(copy, 1))
+    finalize_export(plan.out)
+    assert list(verify(plan.out)) == []
+    plan = plan.model_copy(update={"out": str(tmp_path / "b.patches.zarr")})
+    score_then_write(plan, lambda: replace_by(other, 2))
+    with pytest.raises(ExportError, match=r"a\.tif has changed since the export began"):
+        finalize_export(plan.out)
+
+
+def test_a_chunk_that_is_replaced_after_scoring_is_seen_by_verify(tmp_path: Path) -> None:
+    """A folder has no time of its own, so that nothing tells the export of it."""
+    first, other, _ = write_three(tmp_path / "images", "zarr")
+    plan = plan_of([first], tmp_path / "a.patches.zarr", filters=["std<5"])
+    score_then_write(plan, lambda: shutil.copytree(other, first, dirs_exist_ok=True))
+    finalize_export(plan.out)
+    (found,) = verify(plan.out)
+    assert found.name == "differs from source"
+    assert "std_Channel 0 of patches of" in found.message
+    assert "are not those of its pixels" in found.message

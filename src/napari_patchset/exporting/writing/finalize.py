@@ -17,6 +17,7 @@ from napari_patchset.exporting.reading.failures import SourcesFailed
 from napari_patchset.exporting.reading.steps import Step
 from napari_patchset.exporting.writing.destination import check_replaceable
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
+from napari_patchset.exporting.writing.metrics import find_outdated
 from napari_patchset.exporting.writing.selection import ArraySelection, Selection
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid
@@ -44,6 +45,7 @@ def finalize(workdir: WorkDir, overwrite: bool = False) -> Generator[Step, None,
     """
     frozen, selection = workdir.plan(), workdir.selection()
     changed = yield from frozen.find_changed(workdir.failed(), workdir.check_cancelled)
+    changed |= yield from find_outdated(workdir, changed)
     if changed:
         raise SourcesFailed(changed)
     arrays = [

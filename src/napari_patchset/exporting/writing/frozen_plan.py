@@ -123,6 +123,21 @@ class FrozenPlan(Frozen):
         restored = "export again, with overwrite if the set was completed without it"
         return PlannedFiles(self.plan, self.images, self.file_stats, after_restoring=restored)
 
+    def find_touched(self) -> dict[int, str]:
+        """Return a file with another time than when the plan was made, by the source it may be of.
+
+        The fingerprint of one that was replaced may be the same, as it does not sample all bytes.
+        """
+        touched = [path for path, stat in self.file_stats.items() if find_stat(path) != stat]
+        named = {image.path for ref in self.plan.sources for image in ref.images.values()}
+        of_set = next((path for path in touched if path not in named), None)
+        files = dict[int, str]()
+        for index, ref in enumerate(self.plan.sources):
+            own = (image.path for image in ref.images.values() if image.path in touched)
+            if (path := next(own, of_set)) is not None:
+                files[index] = path
+        return files
+
     def changed_files(self, ignored: Container[int] = ()) -> dict[str, Exception]:
         """Return the files that are gone, or differ in content from this plan, with the errors.
 

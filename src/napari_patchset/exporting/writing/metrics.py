@@ -7,7 +7,7 @@ the order of tiles and measures each batch in a thread while the next ones are d
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from math import prod
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from napari_patchset.exporting.plans.image_refs import ANNOTATIONS, MASK
 from napari_patchset.exporting.reading.failures import Failure, SourcesFailed
 from napari_patchset.exporting.reading.open_images import OpenImages
+from napari_patchset.exporting.reading.steps import Step
 from napari_patchset.exporting.reading.tile_reader import TileReader
 from napari_patchset.exporting.reading.tiles import MIN_TILE_BYTES, Batches
 from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
@@ -222,17 +223,62 @@ def score_chunks(
     if chunks:
         frozen = workdir.plan()
         with workdir.open_images(threads) as images:
-            reader = MetricReader(
-                frozen.plan.filters,
-                frozen.images,
-                images,
-                memory=memory,
-                chunk_length=frozen.scored_at_once,
-                classes=frozen.class_names,
-                hashes=frozen.plan.dedupe is not None,
-            )
+            reader = _metric_reader(frozen, images, memory)
             with permitted_by(workdir.check_token):
                 _ChunkScorer(workdir, frozen, chunks, reader, progress).score()
+
+
+def find_outdated(
+    workdir: WorkDir, ignored: Container[int] = ()
+) -> Generator[Step, None, dict[int, Failure]]:
+    """Measure sources again of which a file has another time, and find those whose metrics differ.
+
+    A copy has another time and the same pixels, and an image with other pixels may have the same
+    fingerprint. Yield how many of them are done.
+    """
+    frozen, failures = workdir.plan(), dict[int, Failure]()
+    if not frozen.n_score_chunks or not (touched := frozen.find_touched()):
+        return failures
+    skipped, planned = workdir.failed(), frozen.planned_files
+    grid, scores = workdir.candidates(frozen), workdir.scores.read(frozen)
+    with workdir.open_images(1) as images:
+        reader = _metric_reader(frozen, images, DEFAULT_MEMORY)
+        for done, (index, path) in enumerate(touched.items()):
+            yield Step(done, len(touched))
+            if index in skipped or index in ignored:
+                continue
+            candidates = np.flatnonzero(grid.source_index == index)
+            for request in reader.requests:
+                with closing(reader.read(request, grid, candidates)) as parts:
+                    for measured, columns in parts:
+                        workdir.check_cancelled()
+                        if not is_measured_as(columns, scores, measured):
+                            ref = frozen.plan.sources[index]
+                            failures[index] = Failure.from_error(ref, planned.changed(path))
+                            break
+    return failures
+
+
+def is_measured_as(
+    columns: Mapping[str, Metric], recorded: Mapping[str, Metric], rows: NDArray[np.int64]
+) -> bool:
+    """Return whether metrics are the recorded ones of some candidates, but for rounding."""
+    return all(
+        np.allclose(values, recorded[name][rows], rtol=1e-9, atol=1e-12, equal_nan=True)
+        for name, values in columns.items()
+    )
+
+
+def _metric_reader(frozen: FrozenPlan, images: OpenImages, memory: int) -> MetricReader:
+    return MetricReader(
+        frozen.plan.filters,
+        frozen.images,
+        images,
+        memory=memory,
+        chunk_length=frozen.scored_at_once,
+        classes=frozen.class_names,
+        hashes=frozen.plan.dedupe is not None,
+    )
 
 
 class _ChunkScorer:
