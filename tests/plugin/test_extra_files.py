@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
@@ -109,3 +111,48 @@ def test_a_note_on_files_of_another_image_fits_and_goes_with_that_image(
     for layer in layers:
         window.viewer.layers.remove(layer)
     window.until(lambda: not notes.visible)
+
+
+def test_images_that_look_like_copies_are_planned_as_they_are_exported(
+    window: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No fingerprint samples where they differ; the region is that of the image on the screen."""
+    paths = [tmp_path / f"{name}.tif" for name in "abc"]
+    pixels = np.zeros((512, 512), np.uint16)
+    for path in paths:
+        tifffile.imwrite(path, pixels, metadata=None)
+        pixels[150, 40] = 5
+    window.open(paths[0])
+    window.type_size(32, 32)
+    window.choose(window.widget.form.strategy.kind, "random")
+    names = [str(path) for path in paths[1:]]
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *_: (names, ""))
+    window.click(window.widget.source_control.extra_files.add)
+    window.until(lambda: "the same pixels are cut once" in window.summary)
+    planned = window.widget.plans.current
+    assert planned is not None
+    assert [info.name for info in planned.sources] == ["a.tif", "b.tif"]
+    keys = [info.key for info in planned.sources]
+    assert len(set(keys)) == 2
+    places = zip(planned.grid.source_index, planned.grid.start.tolist(), strict=True)
+    shown = [(keys[i], *start) for i, start in places]
+    with pytest.warns(UserWarning, match="the same pixels are cut once"):
+        made = window.export_to(tmp_path / "a.patches.zarr")
+    rows = made.table.to_pylist()
+    assert [(row["source"], row["y_start"], row["x_start"]) for row in rows] == shown
+    made.close()
+    box = [(0, 0), (0, 200), (200, 200), (200, 0)]
+    layer = window.viewer.add_shapes([box], shape_type="polygon")
+    region = window.widget.form.region.layer
+    window.until(lambda: layer in region.choices)
+    region.value = layer
+    window.settle()
+    planned = window.widget.plans.current
+    assert planned is not None
+    assert len(planned.grid) > 0
+    assert set(planned.grid.source_index.tolist()) == {0}
+    with pytest.warns(UserWarning, match="the same pixels are cut once"):
+        made = window.export_to(tmp_path / "b.patches.zarr")
+    assert {row["source"] for row in made.table.to_pylist()} == {keys[0]}
+    assert made.table.num_rows == len(planned.grid)
+    made.close()
