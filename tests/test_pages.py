@@ -126,7 +126,7 @@ def test_every_class_in_a_page_is_public() -> None:
         ("patchset-format", f"as many patches as fit into {SHARD_BYTES // MIB} MiB"),
         ("files", f"nor is anything above {_MAX_PIXEL_SIZE:g} µm"),
         ("patching", f"off by more than {_MAX_RATIO} times"),
-        ("patching", f"to one of {_OTSU_BINS} steps of their range"),
+        ("patching", f"from a histogram of {_OTSU_BINS} bins"),
         ("patching", f"A factor within {float(100 * _WHOLE_TOLERANCE):g} % of a whole number"),
         ("patchset-format", f"span less than 2^{_MAX_INTEGERS.bit_length() - 1}"),
         ("performance", f"within `--memory` ({DEFAULT_MEMORY // MIB} MiB)"),

@@ -179,8 +179,34 @@ def test_export_reports_splits_and_rejected_patches(run, czi: MakeCzi) -> None:
     rejected = made.table.num_rows - n_train - n_val
     assert shown == (
         f"{n_train + n_val} patches in {Path('a.patches.zarr').absolute()}: "
-        f"{n_train} train, {n_val} val, {rejected} rejected (std>p20: {rejected})\n"
+        f"{n_train} train, {n_val} val, split by block, {rejected} rejected (std>p20: {rejected})\n"
     )
+
+
+def test_export_tells_what_an_automatic_split_goes_by(run, czi: MakeCzi) -> None:
+    scenes = [SceneSpec(id=i, rect=(500 * i, 0, 64, 64)) for i in range(4)]
+    files = [czi(scene, name=f"{scene.id}.czi") for scene in scenes]
+    options = ("--patch-size", "16", "--val", "0.25", "--overwrite", "--out", "a.patches.zarr")
+    for sources, more, by in (
+        (files, (), "file"),
+        ([czi(*scenes)], (), "scene"),
+        ([files[0]], (), "block"),
+        (files, ("--split-by", "block"), ""),
+    ):
+        shown = run("export", *sources, *options, *more)[1]
+        assert shown.partition("split by ")[2].rstrip() == by
+
+
+def test_numbered_files_that_are_split_apart_are_told(run) -> None:
+    rng = np.random.default_rng(0)
+    Path("tl").mkdir()
+    for i in (1, 2, 10):
+        tifffile.imwrite(f"tl/t{i}.tif", rng.integers(0, 99, (32, 32), np.uint8))
+    words = ("export", "tl", "--patch-size", "8", "--overwrite", "--out", "a.patches.zarr")
+    err = run(*words, "--val", "0.3")[2]
+    assert "t1.tif to t10.tif are split as files of different images. If they are frames" in err
+    for more in ((), ("--val", "0.3", "--sequence", "T")):
+        assert "are split as files" not in run(*words, *more)[2]
 
 
 def test_a_dry_run_tells_what_the_split_rejects(run, czi: MakeCzi) -> None:

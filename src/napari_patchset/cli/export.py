@@ -1,5 +1,6 @@
 """`patchset export`, and its steps as subcommands for schedulers that start jobs by themselves."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -53,12 +54,16 @@ from napari_patchset.exporting.writing.selection import UNREADABLE
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.executors import DEFAULT_WORKERS, open_executor
 from napari_patchset.jobs.folder import size_text
+from napari_patchset.patching.splits.search import BY
 from napari_patchset.patching.splits.split import Split
 from napari_patchset.patching.strategies.base import MISSING_PLANE
-from napari_patchset.patchset.layout import UNSPLIT
-from napari_patchset.patchset.manifest import Provenance
+from napari_patchset.patchset.layout import TABLE, UNSPLIT
+from napari_patchset.patchset.manifest import Manifest, Provenance
 from napari_patchset.patchset.reader import PatchSet, read_description
+from napari_patchset.patchset.table import TableFile
 from napari_patchset.preview.geojson import check_absent, geojson_paths, write_geojson
+from napari_patchset.source import natural_key
+from napari_patchset.stacks.sequence import group_similar
 
 
 @with_plan_options
@@ -273,6 +278,9 @@ def show_set(path: Path, failures: Sequence[Failure], places: Sequence[Path] = (
     parts = [f"{n} {split}" for split, n in manifest.counts.items() if split != UNSPLIT]
     if manifest.folds:
         parts[0] += f" in {len(manifest.folds)} folds"
+    split = manifest.recipe.get("split")
+    if split and split["by"] == BY[0]:
+        parts.append(f"split by {_found_by_auto(path, manifest)}")
     if rejected:
         parts.append(_rejected(rejected))
     excluded = {reason: n for reason, n in manifest.dropped.items() if n}
@@ -283,10 +291,11 @@ def show_set(path: Path, failures: Sequence[Failure], places: Sequence[Path] = (
     if places:
         parts.append(f"their places in {places[0].parent}")
     figures: dict[str, Any] = {"files": list(map(str, places))} if places else {}
-    split = manifest.recipe.get("split")
     remark = Split.model_validate(split).remark(manifest.counts, manifest.folds) if split else None
     if remark:
         REPORT.warning(remark)
+    if split and split["by"] in BY and (hint := _sequence_hint(manifest, provenance)):
+        REPORT.warning(hint)
     REPORT.skipped(failures)
     REPORT.summary(
         f"{total} patches in {path}" + (f": {', '.join(parts)}" if parts else ""),
@@ -300,6 +309,39 @@ def show_set(path: Path, failures: Sequence[Failure], places: Sequence[Path] = (
     )
     if failures:
         raise typer.Exit(1)
+
+
+def _found_by_auto(path: Path, manifest: Manifest) -> str:
+    """Return what no two parts of an automatic split share: "file", "scene", or else "block"."""
+    parts_of_scene = defaultdict[int, set[object]](set)
+    columns = ["source_index", "kept", "split", *(["fold"] if manifest.folds else [])]
+    for table in TableFile(path / TABLE).parts(columns):
+        for row in table.group_by(columns).aggregate([]).to_pylist():
+            if row["kept"]:
+                parts_of_scene[row["source_index"]].add((row["split"], row.get("fold")))
+    parts_of_file = defaultdict[str, set[object]](set)
+    for index, parts in parts_of_scene.items():
+        parts_of_file[manifest.sources[index].key] |= parts
+    if all(len(parts) == 1 for parts in parts_of_file.values()):
+        return "file"
+    return "scene" if all(len(parts) == 1 for parts in parts_of_scene.values()) else "block"
+
+
+def _sequence_hint(manifest: Manifest, provenance: Provenance) -> str:
+    """Return a hint if frames of one image may be split apart, as they are files; "" if not."""
+    refs = [SourceRef.model_validate(source) for source in provenance.sources]
+    named = {
+        ref.path
+        for ref, info in zip(refs, manifest.sources, strict=True)
+        if ref.sequence is None and ref.files is None and info.layout.sizes.get("T", 1) == 1
+    }
+    for first, *_, last in group_similar(map(Path, sorted(named, key=natural_key))):
+        return (
+            f"{first.name} to {last.name} are split as files of different images. If they are "
+            "frames or planes of one, join them with --sequence T or Z, or name what belongs "
+            "together in a sheet, with --samples."
+        )
+    return ""
 
 
 def _rejected(counts: Mapping[str, int]) -> str:

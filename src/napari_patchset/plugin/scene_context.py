@@ -21,6 +21,7 @@ from napari_patchset.source import SceneId, SourceInfo, is_remote
 from napari_patchset.stacks.metadata import SceneSummary
 from napari_patchset.stacks.opening import find_format, list_absent, list_files
 from napari_patchset.stacks.sequence import (
+    FEWEST_SIMILAR,
     files_of_one,
     numbers_notice,
     similar_names,
@@ -267,7 +268,7 @@ def _similar_files(path: Path, info: SourceInfo) -> str:
         names = similar_names(path)
     except OSError:
         return ""  # one may enter the folder, but not list it
-    if len(names) < _FEWEST_SIMILAR or len(list_files(path)) > 1:
+    if len(names) < FEWEST_SIMILAR or len(list_files(path)) > 1:
         return ""
     values = varying_numbers(names)
     counted = f", which count {' and '.join(values)}" if values else ""
@@ -276,6 +277,3 @@ def _similar_files(path: Path, info: SourceInfo) -> str:
         f"1 of {len(names):,} similar files in this folder{counted}. To open {which} as one image, "
         "drop them on the window with Shift held."
     )
-
-
-_FEWEST_SIMILAR = 3

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,9 @@ from napari_patchset.stacks.metadata import Channel, image_metadata
 from napari_patchset.stacks.protocol import ClosableStack, FileStack
 
 _NUMBER = re.compile(r"\d+")
+
+FEWEST_SIMILAR = 3
+"""Files whose names differ in numbers alone from which on they may be one image."""
 
 SequenceAxis = Literal["T", "Z", "C"]
 SEQUENCE_AXES: tuple[SequenceAxis, ...] = get_args(SequenceAxis)
@@ -104,6 +107,14 @@ def similar_names(path: Path) -> list[str]:
     """Return the files beside one, itself among them, whose names differ in numbers alone."""
     pattern = _NUMBER.sub("0", path.name)
     return [name for name in os.listdir(path.parent) if _NUMBER.sub("0", name) == pattern]
+
+
+def group_similar(paths: Iterable[Path]) -> list[list[Path]]:
+    """Return groups of `FEWEST_SIMILAR` or more files, of one folder, with `similar_names`."""
+    groups: dict[Path, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(path.with_name(_NUMBER.sub("0", path.name)), []).append(path)
+    return [group for group in groups.values() if len(group) >= FEWEST_SIMILAR]
 
 
 def varying_numbers(names: Sequence[str]) -> dict[str, int]:
