@@ -265,7 +265,7 @@ class WorkDir(JobFolder[FrozenPlan]):
         except (UnreadableFileError, FileNotFoundError) as error:
             raise ExportError(
                 f"{self._candidates} is missing, damaged or cut short; plan again with overwrite, "
-                "which begins anew."
+                "which starts over."
             ) from error
         draws = None
         if b"weights" in shared:
