@@ -3,6 +3,8 @@
 import gc
 import weakref
 from collections import Counter
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_patchset.errors import UnreadableFileError
+from napari_patchset.stacks import cache as cache_module
 from napari_patchset.stacks.cache import SharedCache, TileCache, take_memory
 
 SIZE = 12345
@@ -62,6 +65,31 @@ def test_a_failure_is_not_cached() -> None:
     with pytest.raises(UnreadableFileError):
         tiles.cache.get(1, fail)
     tiles.get(1)
+
+
+def test_who_waits_for_one_that_is_told_to_stop_computes_it_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Awaited(Future[str]):
+        def result(self, timeout: float | None = None) -> str:
+            awaited.set()
+            return super().result(timeout)
+
+    monkeypatch.setattr(cache_module, "Future", Awaited)
+    cache, begun, awaited = SharedCache[int, str](3), Event(), Event()
+
+    def stop() -> str:
+        begun.set()
+        awaited.wait()
+        raise CancelledError
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get, 1, stop)
+        begun.wait()
+        second = pool.submit(cache.get, 1, lambda: "computed")
+        assert second.result() == "computed"
+        with pytest.raises(CancelledError):
+            first.result()
 
 
 def test_a_failure_keeps_nothing_alive() -> None:

@@ -12,7 +12,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
@@ -62,7 +62,8 @@ class SharedCache(Generic[_Key, _Value]):
     def get(self, key: _Key, compute: Callable[[], _Value]) -> _Value:
         """Return the value of a key, computing it if it is not cached.
 
-        An error of `compute` is raised in every waiting thread, and not cached.
+        An error of `compute` is raised in every waiting thread, and not cached. If the thread that
+        computes it is told to stop, the others go on without it.
         """
         with self._lock:
             values, pending = self._values, self._pending
@@ -73,7 +74,10 @@ class SharedCache(Generic[_Key, _Value]):
                 future = pending.setdefault(key, Future())
         try:
             if not is_first:
-                return future.result()
+                try:
+                    return future.result()
+                except CancelledError:
+                    return self.get(key, compute)
             try:
                 value = compute()
             except BaseException as error:

@@ -33,7 +33,7 @@ Grouping = Sequence[GroupName] | Blocks
 """What stays together: the group that each source is in, by name, or blocks."""
 
 _DRAWS = 4
-"""How often the blocks of each size are drawn in another order while no split is good."""
+"""In how many orders the blocks of each size are drawn, while no split is good."""
 
 _MOST_LOOKED_AT = 2**25
 """Patches times blockings: a million patches are not split in a thousand ways."""

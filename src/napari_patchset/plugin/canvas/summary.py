@@ -166,13 +166,14 @@ def _divided_wells(planned: PlanPreview) -> list[str]:
         return []
     wells = [(ref.path, well) if (well := DESCRIPTIONS.known_well(ref)) else None for ref in refs]
     numbers = {well: i for i, well in enumerate(dict.fromkeys(filter(None, wells)))}
-    if len(numbers) == len(refs):  # a field each
+    if len(numbers) in (0, len(refs)):  # no wells, or a field each
         return []
     number_of = np.array([numbers[well] if well else -1 for well in wells])
     part = verdicts.split if verdicts.fold is None else verdicts.fold
     kept = verdicts.kept & (number_of[planned.grid.source_index] >= 0)
-    pairs = np.stack([number_of[planned.grid.source_index[kept]], part[kept]])
-    divided = np.bincount(np.unique(pairs, axis=1)[0], minlength=len(numbers)) > 1
+    n_parts = int(part.max(initial=0)) + 1
+    pairs = np.unique(number_of[planned.grid.source_index[kept]] * n_parts + part[kept])
+    divided = np.bincount(pairs // n_parts, minlength=len(numbers)) > 1
     if not (n := int(np.count_nonzero(divided))):
         return []
     parts = "splits" if verdicts.fold is None else "folds"
