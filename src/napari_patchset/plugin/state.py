@@ -427,9 +427,12 @@ def refresh_region(state: FormState) -> FormState:
     DESCRIPTIONS.forget()
     if state.recipe.strategy.region is None:
         return state
-    describe_anew = DESCRIPTIONS.describe
     DESCRIPTIONS.describe(state.source)
-    infos, _ = state.told_apart(describe=lambda ref: DESCRIPTIONS.latest(ref) or describe_anew(ref))
+
+    def described(ref: SourceRef) -> SourceInfo:
+        return DESCRIPTIONS.latest(ref) or DESCRIPTIONS.describe(ref)
+
+    infos, _ = state.told_apart(describe=described)
     return state.with_region_of(infos[state.shown_index].key)
 
 
