@@ -141,7 +141,7 @@ def test_the_containers_have_this_version() -> None:
 def _commands(text: str) -> Iterator[list[str]]:
     """Yield the words after `patchset` of each command, with a number for each variable."""
     text = re.sub(r'"\n\s+"', "", text)  # Python joins these
-    text = re.sub(r"\{args\}|\{params.options\}", "", text).replace("$ ", " ")
+    text = re.sub(r"\{args\}|\{params.(options|overwrite)\}", "", text).replace("$ ", " ")
     for line in re.findall(r'^\s*"?patchset ([^\n">]+)', text, re.MULTILINE):
         words = re.sub(r"--log-file \S+", "", re.sub(r"\$?\{[^}]*\}", "3", line))
         yield shlex.split(words.rstrip("$"))

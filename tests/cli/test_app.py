@@ -658,7 +658,9 @@ def test_wrong_usage_is_exit_code_2(run) -> None:
     for args in (["export"], ["export", "image.czi"], ["export", "image.czi", "--no-such", "1"]):
         code, _, err = run(*args)
         assert code == 2
-        assert "Usage: " in err
+        assert err.startswith("patchset: ")
+        assert err.endswith("; see `patchset export --help`.\n")
+        assert err.count("\n") == 1
 
 
 def test_the_command_loads_no_window() -> None:

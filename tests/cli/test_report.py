@@ -104,12 +104,12 @@ def test_an_error_is_the_last_event(events: Any, czi: MakeCzi) -> None:
     ("words", "message"),
     [
         (("export", "none.czi", "--no-such"), "--no-such"),
-        (("score", "a.patches.zarr", "--job", "many", "--of", 1), "--job"),
+        (("score", "a.patches.zarr", "--job", "many", "--of", 1), "'--job' 'many': "),
         (("export", "--out", "a.patches.zarr"), "name a file"),
         (("no-such",), "no-such"),
     ],
 )
-def test_wrong_usage_is_an_event_and_a_box(
+def test_wrong_usage_is_an_event_and_a_line(
     run: Callable[..., tuple[int, str, str]],
     schema: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -124,7 +124,7 @@ def test_wrong_usage_is_an_event_and_a_box(
     jsonschema.validate(event, schema)
     assert (code, event["event"], event["exit_code"]) == (2, "error", 2)
     assert message in event["message"]
-    assert "Usage: " in err
+    assert err == f"patchset: {event['message']}\n"
 
 
 def test_a_skipped_source_is_reported_once(events: Any, czi: MakeCzi) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import tifffile
 
 from napari_patchset import PatchSet
+from napari_patchset.jobs import lock
 from napari_patchset.stacks.cache import OpenFile
 from support.pixels import encode
 
@@ -115,6 +117,64 @@ def test_a_file_that_could_not_be_opened_is_taken_back(
     assert job(run, "score")[::2] == (0, "")
 
 
+def test_a_plan_of_which_nothing_was_scored_is_replaced_with_a_word(
+    run: Run, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(*planned(files))[0] == 0
+    code, _, err = run(*planned(files[1:]))
+    assert code == 0
+    assert "of 64 candidates of which nothing was scored or written, is replaced." in err
+    assert run(*planned(files[1:]))[::2] == (0, "")
+    assert job(run, "score")[::2] == (0, "")
+    code, _, err = run(*planned(files))
+    assert code == 1
+    assert "unfinished export of another plan" in err
+    assert "use --overwrite" in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="users have no numbers there")
+@pytest.mark.filterwarnings("default:.*the plan there was made by")
+def test_a_job_says_that_the_plan_is_of_another_user(
+    run: Run, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(*planned(files))[0] == 0
+    assert job(run, "score")[::2] == (0, "")
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    code, _, err = job(run, "write")
+    assert code == 0
+    assert "a.partial: the plan there was made by " in err
+
+
+def test_a_folder_that_another_user_made_is_told(
+    run: Run, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(*planned(files))[0] == 0
+    opened = os.open
+
+    def refused(path: object, *more: int) -> int:
+        if str(path).endswith(".lock"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *more)  # type: ignore[arg-type] # of any path
+
+    monkeypatch.setattr(lock.os, "open", refused)
+    code, _, err = run(*planned(files))
+    assert code == 1
+    assert re.search(r"a.partial is .*export.*, which you may not change; ask ", err)
+
+
+def test_scenes_of_one_file_are_one_line(run: Run, files: list[Path]) -> None:
+    missing = [f"gone.czi@{i}" for i in range(30)]
+    names = [f"{i}.lost.tif" for i in range(25)]
+    code, _, err = run("plan", *files, *missing, *names, "--patch-size", "16", "--out", OUT)
+    assert code == 0
+    for each in (err, run("status", OUT)[1], job(run, "write")[2]):
+        lines = [line for line in each.splitlines() if line.startswith("skipped: ")]
+        assert len(lines) == 21
+        assert lines[0].endswith(" (and 29 more of that file)")
+        assert lines[-1] == "skipped: and 6 more files"
+    assert "55 sources skipped; once they can be read, the same command with --overwrite" in err
+
+
 def test_a_damaged_file_is_read_again_with_overwrite_only(run: Run, files: list[Path]) -> None:
     assert run(*planned(files))[0] == 0
     stat, data = files[1].stat(), files[1].read_bytes()
@@ -137,7 +197,9 @@ def test_none_stays_skipped_of_more_than_may_be(run: Run, files: list[Path], ste
     take_away(files[1], files[2])
     code, _, err = job(run, step)
     assert code == 1
-    assert "2 sources can't be read, but only 1 may be skipped" in err
+    assert "without it. 2 sources can't be read, but only 1 may be skipped" in err
+    assert err.count("1.tif is missing") == err.count("2.tif is missing") == 1
+    assert ".;" not in err
     bring_back(files[1], files[2])
     for each in ("score", "write"):
         assert job(run, each)[::2] == (0, "")

@@ -138,7 +138,9 @@ def test_files_of_the_export_that_were_cut_short_are_named_with_what_to_do(
     assert run(*jobs["write"])[0] == 0
     cut_short(Path("a.partial/candidates.parquet"))
     for words in (jobs["write"], ("finalize", OUT, *more)):
-        assert "candidates.parquet is missing, damaged or cut short; plan again" in error_of(*words)
+        assert "candidates.parquet is missing, damaged or cut short; plan it again" in error_of(
+            *words
+        )
 
 
 @pytest.mark.filterwarnings("default:the unfinished export in")

@@ -79,10 +79,7 @@ class LazyGroup(TyperGroup):
         return self.commands.get(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the subcommand; report in one line that a signal ended it.
-
-        What typer says of wrong usage, in a box, is an event too.
-        """
+        """Run the subcommand; report in one line that a signal ended it, or what usage is wrong."""
         arguments = [*ctx._protected_args, *ctx.args]
         try:
             return super().invoke(ctx)
@@ -90,8 +87,10 @@ class LazyGroup(TyperGroup):
             explain_bad_setting(error)
             is_set = os.environ.get("PATCHSET_JSON", "0") not in _UNSET
             REPORT.as_json |= "--json" in arguments or is_set
-            REPORT.error(error.format_message(), error.exit_code, is_printed=True)
-            raise
+            name = f" {error.ctx.command.name}" if error.ctx and error.ctx.parent else ""
+            text = _with_value(error, arguments)
+            REPORT.error(f"{text}; see `patchset{name} --help`.", error.exit_code)
+            raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as interrupt:
             REPORT.error(interrupt.args[0] if interrupt.args else "interrupted", exit_code())
             raise
@@ -116,6 +115,18 @@ class LazyGroup(TyperGroup):
             commands=[TyperCommand(name, help=text) for name, (_, text) in COMMANDS.items()],
             rich_markup_mode=self.rich_markup_mode,
         )
+
+
+def _with_value(error: Any, arguments: list[str]) -> str:
+    """Return what is wrong in one line, with the value that an option has in the arguments."""
+    text: str = error.format_message().replace("\n", " ").strip().removesuffix(".")
+    for flag in getattr(getattr(error, "param", None), "opts", ()):
+        for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            name, is_joined, joined = word.partition("=")
+            value = joined if is_joined else following
+            if name == flag and value and repr(value) not in text:
+                text = text.replace(f"'{flag}':", f"'{flag}' {value!r}:")
+    return text
 
 
 app = typer.Typer(

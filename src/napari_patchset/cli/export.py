@@ -166,8 +166,10 @@ def plan(
     if dry_run:
         show_estimate(chosen, overwrite, workers=1)
         return
-    workdir = WorkDir.for_set(chosen.out)
+    workdir, before = WorkDir.for_set(chosen.out), None
     with resumable(workdir, chosen.out):
+        with suppress(ExportError):
+            before = None if workdir.has_work else workdir.find_plan()
         n = plan_export(
             chosen,
             overwrite=overwrite,
@@ -175,7 +177,12 @@ def plan(
             progress=show_progress,
         )
     frozen = workdir.plan()
-    REPORT.skipped(frozen.failures)
+    if before and not before.is_of_same_request(frozen):
+        REPORT.warning(
+            f"the plan that was in {workdir.root}, of {before.n_candidates:,} candidates of which "
+            "nothing was scored or written, is replaced."
+        )
+    _show_skipped(frozen.failures)
     REPORT.summary(
         f"{n} candidates for {chosen.out}",
         path=chosen.out,
@@ -243,7 +250,7 @@ def finalize(name: Name, overwrite: Overwrite = False) -> None:
             failures = finalize_export(name, overwrite=overwrite, progress=progress)
         except ExportError as error:
             told = getattr(error, "failures", {}).values()
-            REPORT.skipped(each for each in workdir.failed().values() if each not in told)
+            REPORT.skipped([each for each in workdir.failed().values() if each not in told])
             raise
     show_set(Path(name), failures)
 
@@ -264,6 +271,18 @@ def _show_complete(name: str) -> Sequence[Failure]:
     text = f"{name} is complete{without}; nothing is left to do"
     REPORT.summary(text, path=name, is_complete=True)
     return failures
+
+
+def _show_skipped(failures: Sequence[Failure]) -> None:
+    REPORT.skipped(failures)
+    if failures:
+        REPORT.warning(
+            f"{_sources(len(failures))} skipped; once it can be read, the same command with "
+            "--overwrite adds it."
+            if len(failures) == 1
+            else f"{_sources(len(failures))} skipped; once they can be read, the same command with "
+            "--overwrite adds them."
+        )
 
 
 def _sources(n: int) -> str:
@@ -296,7 +315,7 @@ def show_set(path: Path, failures: Sequence[Failure], places: Sequence[Path] = (
         REPORT.warning(remark)
     if split and split["by"] in BY and (hint := _sequence_hint(manifest, provenance)):
         REPORT.warning(hint)
-    REPORT.skipped(failures)
+    _show_skipped(failures)
     REPORT.summary(
         f"{total} patches in {path}" + (f": {', '.join(parts)}" if parts else ""),
         path=str(path),
@@ -381,7 +400,8 @@ def show_estimate(plan: ExportPlan, overwrite: bool, workers: int) -> None:
         f"{size} in {estimate.shards} {'shard' if estimate.shards == 1 else 'shards'}{most}",
         f"--of {estimate.jobs} is the largest number of jobs that all have a shard to write"
         + (f", {estimate.score_jobs} to measure" if estimate.score_jobs else ""),
-        "about " + str(timedelta(seconds=round(time))) + f" with --workers {workers}"
+        f"about {timedelta(seconds=round(time))} with --workers {workers} to read the patches; "
+        "planning and completing the set come on top"
         if time is not None
         else "time unknown: no patch could be read",
     ]

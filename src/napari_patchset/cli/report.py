@@ -19,7 +19,7 @@ from napari_patchset.credentials import hide_credentials
 from napari_patchset.errors import printable
 
 if TYPE_CHECKING:  # these take longer to import than help may take
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from rich.progress import Progress
 
@@ -97,18 +97,20 @@ class Report:
         else:
             typer.echo(f"patchset: {message}", err=True)
 
-    def skipped(self, failures: "Iterable[Failure]") -> None:
-        """Report the sources that can't be read, each once."""
-        for failure in failures:
-            key = failure.source, failure.message
-            if key in self._skipped:
-                continue
-            self._skipped.add(key)
+    def skipped(self, failures: "Sequence[Failure]") -> None:
+        """Report the sources that can't be read, each once; as text, those of a file together."""
+        told = [(each.source, each.message) for each in failures]
+        new = [each for each, key in zip(failures, told, strict=True) if key not in self._skipped]
+        self._skipped.update(told)
+        for failure in new:
             logger.warning("skipped: %s", failure)
             if self.as_json:
                 self._print("skipped", source=failure.source, message=failure.message)
-            else:
-                typer.echo(f"skipped: {failure}", err=True)
+        if new and not self.as_json:
+            from napari_patchset.exporting.reading.failures import grouped
+
+            for line in grouped(map(str, new)):
+                typer.echo(f"skipped: {line}", err=True)
 
     def difference(self, name: str, message: str) -> None:
         """Report a difference that `verify` found."""

@@ -12,6 +12,7 @@ import typer
 from napari_patchset.cli.report import REPORT
 from napari_patchset.cli.settings import RUNNING, flag, option
 from napari_patchset.errors import ExportError
+from napari_patchset.exporting.reading.failures import grouped
 from napari_patchset.exporting.status import export_status, find_workdir, unfinished_status
 from napari_patchset.exporting.writing.job_array import format_jobs
 from napari_patchset.exporting.writing.workdir import WorkDir
@@ -125,7 +126,7 @@ def _lines(found: WorkStatus) -> list[str]:
         )
     elif found.shards:
         lines.append(f"written: {n} of {found.shards} shards")
-    lines += [f"skipped: {each}" for each in found.skipped]
+    lines += [f"skipped: {each}" for each in grouped(found.skipped)]
     for step, jobs in found.missing_jobs.items():
         if jobs:
             lines.append(f"to {step}: jobs {format_jobs(jobs)}")

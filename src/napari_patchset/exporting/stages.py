@@ -209,7 +209,7 @@ def finalize_export(
         except SourcesFailed as failed:
             workdir.record(failed)
             select(workdir, frozen)  # without them, so that none of their patches is in the set
-            remedy = f"; they are skipped. {workdir.do_rest()}"
+            remedy = f". What is named is skipped. {workdir.do_rest()}"
             raise SourcesFailed(failed.failures, remedy) from failed
         workdir.remove()
     return failures
@@ -223,6 +223,8 @@ def _planned(out: str | Path) -> tuple[WorkDir, FrozenPlan]:
         raise ExportError(f"{out} is no patch set, and no export of that name is unfinished.")
     frozen = workdir.plan()
     check_apart_from_sources(frozen.plan)
+    if remark := workdir.planned_by_another:
+        warnings.warn(remark, stacklevel=3)
     return workdir, frozen
 
 

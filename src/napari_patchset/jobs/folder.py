@@ -18,6 +18,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 from uuid import uuid4
@@ -27,7 +28,7 @@ from pydantic import ValidationError
 from napari_patchset._model import Frozen
 from napari_patchset.credentials import hide_credentials
 from napari_patchset.errors import NO_MEMORY, ExportError, PatchsetError, describe_os_error
-from napari_patchset.jobs.lock import LOCK, locked
+from napari_patchset.jobs.lock import LOCK, locked, owner_of
 from napari_patchset.jobs.own_files import OwnFiles, is_litter
 from napari_patchset.patchset.files import DRAFT_PATTERN, sync_folder, write_file
 from napari_patchset.stacks.cache import FileCache
@@ -232,6 +233,17 @@ class JobFolder(ABC, Generic[Plan]):
     def is_planned(self) -> bool:
         """Whether there is a plan, by which the work is resumed."""
         return self._plan.exists()
+
+    @property
+    def planned_by_another(self) -> str:
+        """A sentence that names another user whose plan is there, "" if it is one's own."""
+        with suppress(OSError):
+            stat = self._plan.stat()
+            if hasattr(os, "geteuid") and stat.st_uid != os.geteuid():
+                when = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat(timespec="seconds")
+                who = owner_of(self._plan) or f"user {stat.st_uid}"
+                return f"{self.root}: the plan there was made by {who}, {when}"
+        return ""
 
     @contextmanager
     def noting_error(self, job_error: Path | None = None) -> Iterator[None]:

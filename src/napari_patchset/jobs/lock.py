@@ -119,11 +119,25 @@ def _signature(fd: int) -> str:
     return ""
 
 
+def owner_of(path: Path) -> str:
+    """Return the user that a file belongs to, "" where that is not known."""
+    with suppress(OSError, KeyError, NotImplementedError):
+        return path.owner()
+    return ""
+
+
 def _open_locked(root: Path, kind: str, shared: bool) -> int:
     path = root / LOCK
     while True:
         root.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError as error:
+            whose = f"the {kind} of {owner}" if (owner := owner_of(root)) else f"another's {kind}"
+            raise ExportError(
+                f"{root} is {whose}, which you may not change; ask for the permission, or choose "
+                "another name."
+            ) from error
         if not _lock_soon(fd, shared):
             who = _signature(fd)
             os.close(fd)

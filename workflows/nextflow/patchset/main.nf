@@ -10,7 +10,7 @@ process PATCHSET_PLAN {
     container 'ghcr.io/napari-patchset/patchset:0.2.0'
 
     input:
-    tuple val(meta), path(images, stageAs: 'images/*'), val(out)
+    tuple val(meta), path(images, stageAs: 'images/?/*'), val(out)
 
     output:
     tuple val(meta), val(out), env('SCORE_JOBS'), env('JOBS'), emit: planned
@@ -22,7 +22,7 @@ process PATCHSET_PLAN {
     script:
     def args = task.ext.args ?: ''
     """
-    find -L images -maxdepth 1 -mindepth 1 -exec realpath {} \\; | sort > images.txt
+    find -L images -maxdepth 2 -mindepth 2 -exec realpath {} \\; | sort > images.txt
     patchset plan --files-from images.txt --out '${out}' ${args} --json > plan.json
     SCORE_JOBS=\$(sed -n 's/.*"event": "summary".*"score_jobs": \\([0-9]*\\).*/\\1/p' plan.json)
     JOBS=\$(sed -n 's/.*"event": "summary".*"jobs": \\([0-9]*\\).*/\\1/p' plan.json)

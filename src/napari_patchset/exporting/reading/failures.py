@@ -5,7 +5,8 @@ allows it. Otherwise the rest is exported, and the set is completed when that so
 """
 
 import errno
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Self, cast
 
 from napari_patchset._model import Frozen
@@ -17,7 +18,11 @@ from napari_patchset.errors import (
     describe_os_error,
     printable,
 )
+from napari_patchset.source import split_source
 from napari_patchset.stacks.retrying import is_transient
+
+_MAX_NAMED, _MAX_LINES = 5, 20
+"""The most sources that an error names, and files that are listed."""
 
 _PASSING = (MissingFileError, UnreachableError)
 
@@ -53,6 +58,25 @@ class Failure(Frozen):
         return self.message if self.source in self.message else f"{self.source}: {self.message}"
 
 
+def sentence(failures: Iterable[Failure]) -> str:
+    """Return one sentence, without its full stop, on some sources: the first few, and how many."""
+    texts = [str(failure).removesuffix(".") for failure in failures]
+    more = f"; and {len(texts) - _MAX_NAMED:,} more" if len(texts) > _MAX_NAMED else ""
+    return "; ".join(texts[:_MAX_NAMED]) + more
+
+
+def grouped(skipped: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each file of what `Failure` says, with the number of its other scenes."""
+    by_file = dict[str, list[str]]()
+    for text in skipped:
+        source = text.partition(": ")[0].partition(", scene ")[0]
+        by_file.setdefault(str(split_source(source)[0]), []).append(text)
+    for first, *others in islice(by_file.values(), _MAX_LINES):
+        yield first + (f" (and {len(others):,} more of that file)" if others else "")
+    if (n := len(by_file) - _MAX_LINES) > 0:
+        yield f"and {n:,} more files"
+
+
 class SourcesFailed(ExportError):
     """Sources can't be read, or have changed since the plan was made.
 
@@ -67,34 +91,39 @@ class SourcesFailed(ExportError):
     def __init__(
         self, failures: Mapping[int, Failure], remedy: str = "", n_skipped: int | None = None
     ) -> None:
-        super().__init__("; ".join(map(str, failures.values())) + remedy)
+        super().__init__(sentence(failures.values()) + remedy)
         self.failures, self._remedy, self.n_skipped = dict(failures), remedy, n_skipped
 
     def __reduce__(self) -> tuple[type["SourcesFailed"], tuple[Any, ...]]:
         return SourcesFailed, (self.failures, self._remedy, self.n_skipped)
 
     @classmethod
-    def needed(cls, failures: Mapping[int, Failure], n: int, max_failures: int | None) -> Self:
+    def needed(
+        cls, failures: Mapping[int, Failure], skipped: Collection[Failure], max_failures: int | None
+    ) -> Self:
         """Return the error for sources that a set must not be completed without.
 
         Parameters
         ----------
         failures : dict of int to Failure
             By index of the source.
-        n : int
-            The sources that can't be read, with those that were skipped before.
+        skipped : sequence of Failure
+            The others that were skipped before.
         max_failures : int or None
             See `may_be_skipped`.
         """
+        n = len(failures) + len(skipped)
         limit = f"only {max_failures} may be skipped"
         if not max_failures:
             limit = "none may be skipped"
         if max_failures is None:
             limit = "one whose storage does not answer is not skipped by default"
         count = "1 source" if n == 1 else f"{n:,} sources"
+        before = f"; before: {sentence(skipped)}" if skipped else ""
         remedy = (
-            f" {count} can't be read, but {limit}. What is written stays: run the same again when "
-            f"all can be read, or allow that {'it is' if n == 1 else f'{n:,} are'} skipped."
+            f"{before}. {count} can't be read, but {limit}. What is written stays: run the same "
+            "again when all can be read, or allow that "
+            f"{'it is' if n == 1 else f'{n:,} are'} skipped."
         )
         return cls(failures, remedy, n)
 

@@ -111,6 +111,10 @@ class FrozenPlan(Frozen):
         """Descriptions of the images that patches are cut from."""
         return self.images[IMAGE]
 
+    def is_of_same_request(self, other: "FrozenPlan") -> bool:
+        """Return whether another plan was made for the same sources and settings."""
+        return (self.requested, self.plan.recipe) == (other.requested, other.plan.recipe)
+
     def has_sources_of(self, other: "FrozenPlan") -> bool:
         """Return whether another plan is of the same sources, with the same content."""
         compared = {"plan", "images"}
@@ -299,7 +303,7 @@ def _with_classes(info: SourceInfo, classes: Sequence[ClassLabel]) -> SourceInfo
 
 def _check_failures(failures: Sequence[Failure], max_failures: int | None) -> None:
     if not may_be_skipped(failures, max_failures):
-        raise SourcesFailed.needed(dict(enumerate(failures)), len(failures), max_failures)
+        raise SourcesFailed.needed(dict(enumerate(failures)), (), max_failures)
 
 
 def check_images(

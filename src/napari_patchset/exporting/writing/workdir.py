@@ -264,8 +264,8 @@ class WorkDir(JobFolder[FrozenPlan]):
             columns, shared = read_columns(self._candidates)
         except (UnreadableFileError, FileNotFoundError) as error:
             raise ExportError(
-                f"{self._candidates} is missing, damaged or cut short; plan again with overwrite, "
-                "which starts over."
+                f"{self._candidates} is missing, damaged or cut short; plan it again with "
+                "overwrite, which starts over."
             ) from error
         draws = None
         if b"weights" in shared:
@@ -307,8 +307,8 @@ class WorkDir(JobFolder[FrozenPlan]):
     def needed(self, failures: Mapping[int, Failure]) -> SourcesFailed:
         """Return the error for further sources that the set must not be completed without."""
         frozen = self.plan()
-        n = len(frozen.failures) + len({**self.failed(), **failures})
-        return SourcesFailed.needed(failures, n, frozen.max_failures)
+        skipped = [failure for i, failure in self.failed().items() if i not in failures]
+        return SourcesFailed.needed(failures, [*frozen.failures, *skipped], frozen.max_failures)
 
     def refused(self, failures: Mapping[int, Failure]) -> SourcesFailed:
         """Return that error as what ends the job.
