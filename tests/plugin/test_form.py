@@ -795,7 +795,13 @@ def test_the_proposed_name_follows_the_image_and_a_typed_one_stays_with_its_imag
     assert show(c) == str(names[c])
 
 
-@pytest.mark.parametrize("text", ["1.5", "1,5", "0", "-5", "99999999999", "many", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1.5", "1,5", "1.0", "1.000", "0,500", "1,00", "1,0000", "1,000.5", "1,000,5", ",000"),
+        *("0", "-5", "99999999999", "99,999,999,999", "many", ".", ""),
+    ],
+)
 def test_what_is_typed_for_a_number_is_not_taken_for_another_one(
     qtbot: QtBot, form: RecipeForm, text: str
 ) -> None:
@@ -807,9 +813,8 @@ def test_what_is_typed_for_a_number_is_not_taken_for_another_one(
     qtbot.keyClicks(field.native, text or "\b")
     qtbot.keyClick(field.native, Qt.Key.Key_Return)
     assert changes
-    typed = text.replace(",", ".")
-    assert field.native.text() == typed
-    reason = f"Strategy: Count: {typed!r} is not a whole number from 1 to 2,147,483,647."
+    assert field.native.text() == text
+    reason = f"Strategy: Count: {text!r} is not a whole number from 1 to 2,147,483,647."
     with pytest.raises(ArgumentError, match=re.escape(reason)):
         form.recipe(None)
     section.kind.value = "tiled"  # which has no such field
@@ -826,8 +831,20 @@ def test_what_is_typed_for_a_number_is_not_taken_for_another_one(
     assert (field.native.text(), form.recipe(None).strategy.count) == ("16", 16)
 
 
+def test_whole_numbers_may_be_typed_with_grouped_thousands(qtbot: QtBot, form: RecipeForm) -> None:
+    form.strategy.kind.value = "random"
+    box = form.strategy.n_patches.native
+    for text, count in (("1,000", 1000), ("2,000", 2000), ("2,147,483,647", 2**31 - 1)):
+        box.selectAll()
+        qtbot.keyClicks(box, text)
+        assert form.recipe(None).strategy == Random(size=(64, 64), count=count)
+        qtbot.keyClick(box, Qt.Key.Key_Return)
+        assert box.text() == str(count)
+        assert form.recipe(None).strategy == Random(size=(64, 64), count=count)
+
+
 def test_a_share_beyond_its_limits_is_refused(qtbot: QtBot, form: RecipeForm) -> None:
-    for text in ("150", "12.345"):
+    for text in ("150", "12.345", ".", "1.2.3", ".555"):
         form.split.val.native.selectAll()
         qtbot.keyClicks(form.split.val.native, text)
         with pytest.raises(ArgumentError, match=rf"Split: Validation %: '{text}' is not a number"):
@@ -855,6 +872,9 @@ def test_shares_take_decimals_and_show_those_of_a_plan(qtbot: QtBot, form: Recip
         ("1.5", "1.5", 0.015),
         ("12.5", "12.5", 0.125),
         ("33,25", "33.25", 0.3325),
+        (".5", ".5", 0.005),
+        (",25", ".25", 0.0025),
+        ("7.", "7.", 0.07),
         ("20", "20", 0.2),
     ):
         box: QAbstractSpinBox = split.val.native

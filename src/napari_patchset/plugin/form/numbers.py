@@ -24,24 +24,31 @@ PAUSE_MS = 600
 _DECIMALS = 2
 """Of a share in per cent."""
 
+_WHOLE = re.compile(r"[+-]?([0-9]+|[1-9][0-9]{0,2}(,[0-9]{3})+)")
+"""Thousands may be grouped, as a message of the box does."""
+
+_DECIMAL = re.compile(r"[+-]?(?=\.?[0-9])[0-9]*(\.[0-9]*)?")
+
 
 class _NumberBox(QDoubleSpinBox):
-    """A box that keeps any text; a comma is a point on every keyboard."""
+    """A box that keeps any text; where it has decimals, a comma is a point on every keyboard."""
 
     refused: str | None = None
     """The text, if it is no number that the box can have."""
 
     def validate(self, text: str | None, at: int) -> tuple[QValidator.State, str, int]:
         """Accept every key: without its point, 1.5 would be 15."""
-        return QValidator.State.Acceptable, (text or "").replace(",", "."), at
+        typed = text or ""
+        if self.decimals():
+            typed = typed.replace(",", ".")
+        return QValidator.State.Acceptable, typed, at
 
     def valueFromText(self, text: str | None) -> float:
         """Return the number of a text, or the former one if it is none."""
         typed = (text or "").strip()
-        number = re.fullmatch(r"[+-]?([0-9]+)(\.[0-9]*)?", typed)
-        decimals = (number[2] or "").rstrip(".0") if number else ""
-        value = float(number[0]) if number else self.value()
-        is_it = number and len(decimals.lstrip(".")) <= self.decimals()
+        is_it = (_DECIMAL if self.decimals() else _WHOLE).fullmatch(typed) is not None
+        is_it = is_it and len(typed.partition(".")[2].rstrip("0")) <= self.decimals()
+        value = float(typed.replace(",", "")) if is_it else self.value()
         is_within = is_it and self.minimum() <= value <= self.maximum()
         self.refused = None if is_within else typed
         return value if is_within else self.value()
