@@ -172,7 +172,10 @@ def test_scenes_of_one_file_are_one_line(run: Run, files: list[Path]) -> None:
         assert len(lines) == 21
         assert lines[0].endswith(" (and 29 more of that file)")
         assert lines[-1] == "skipped: and 6 more files"
-    assert "55 sources skipped; once they can be read, the same command with --overwrite" in err
+    assert (
+        "55 sources skipped; once they can be read, the same `plan` or `export` with --overwrite"
+        in err
+    )
 
 
 def test_a_damaged_file_is_read_again_with_overwrite_only(run: Run, files: list[Path]) -> None:

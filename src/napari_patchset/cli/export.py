@@ -274,14 +274,13 @@ def _show_complete(name: str) -> Sequence[Failure]:
 
 
 def _show_skipped(failures: Sequence[Failure]) -> None:
+    """Report what was skipped, and what adds it later."""
     REPORT.skipped(failures)
-    if failures:
+    if n := len(failures):
+        they, them = ("it", "it") if n == 1 else ("they", "them")
         REPORT.warning(
-            f"{_sources(len(failures))} skipped; once it can be read, the same command with "
-            "--overwrite adds it."
-            if len(failures) == 1
-            else f"{_sources(len(failures))} skipped; once they can be read, the same command with "
-            "--overwrite adds them."
+            f"{_sources(n)} skipped; once {they} can be read, the same `plan` or `export` with "
+            f"--overwrite adds {them}."
         )
 
 
