@@ -91,7 +91,8 @@ class SourcesFailed(ExportError):
     def __init__(
         self, failures: Mapping[int, Failure], remedy: str = "", n_skipped: int | None = None
     ) -> None:
-        super().__init__(sentence(failures.values()) + remedy)
+        is_sentence = any(str(each).endswith(".") for each in failures.values())
+        super().__init__(sentence(failures.values()) + (remedy or "." * is_sentence))
         self.failures, self._remedy, self.n_skipped = dict(failures), remedy, n_skipped
 
     def __reduce__(self) -> tuple[type["SourcesFailed"], tuple[Any, ...]]:
