@@ -12,6 +12,8 @@ import tifffile
 
 from napari_patchset import PatchSet
 from napari_patchset.jobs import lock
+from napari_patchset.exporting.writing.workdir import Scores, WorkDir
+from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.stacks.cache import OpenFile
 from support.pixels import encode
 
@@ -208,3 +210,27 @@ def test_none_stays_skipped_of_more_than_may_be(run: Run, files: list[Path], ste
         assert job(run, each)[::2] == (0, "")
     assert run("finalize", OUT)[::2] == (0, "")
     assert len(PatchSet(OUT)["all"]) == N * N_EACH
+
+
+def test_a_source_that_another_job_takes_back_while_this_one_scores_is_scored_again(
+    run: Run, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgetting, write = [1], Scores.write
+
+    def forget_and_write(self: Scores, chunk: int, metrics: Metrics) -> None:
+        if forgetting:  # as another job does that finds too many sources to skip
+            WorkDir.for_set(OUT).forget_failed([forgetting.pop()])
+        write(self, chunk, metrics)
+
+    assert run(*planned(files, "--max-failures", 1))[0] == 0
+    take_away(files[1])
+    monkeypatch.setattr(Scores, "write", forget_and_write)
+    job(run, "score")
+    assert not forgetting
+    bring_back(files[1])
+    for step in ("score", "write"):
+        assert job(run, step)[::2] == (0, "")
+    assert run("finalize", OUT)[::2] == (0, "")
+    with PatchSet(OUT) as patches:
+        (measured,) = (name for name in patches.table.column_names if name.startswith("max_"))
+        assert np.isfinite(patches.table[measured].to_numpy()).all()

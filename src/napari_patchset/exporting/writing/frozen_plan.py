@@ -132,9 +132,9 @@ class FrozenPlan(Frozen):
 
         The fingerprint of one that was replaced may be the same, as it does not sample all bytes.
         """
-        touched = [path for path, stat in self.file_stats.items() if find_stat(path) != stat]
+        touched = {path for path, stat in self.file_stats.items() if find_stat(path) != stat}
         named = {image.path for ref in self.plan.sources for image in ref.images.values()}
-        of_set = next((path for path in touched if path not in named), None)
+        of_set = min(touched - named, default=None)
         files = dict[int, str]()
         for index, ref in enumerate(self.plan.sources):
             own = (image.path for image in ref.images.values() if image.path in touched)
@@ -381,6 +381,8 @@ def _describe_readable(
         check_overrides(plan.overrides, readable, infos)
         failures += unread.values()
         left = [i for i in range(len(readable)) if i not in unread]
+        if not left:
+            raise SourcesFailed(unread)
         descriptions = [[infos[i], *descriptions[i][1:]] for i in left]
         readable = [readable[i] for i in left]
         infos, parts = [infos[i] for i in left], [parts[i] for i in left]

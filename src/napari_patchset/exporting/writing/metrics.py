@@ -301,6 +301,8 @@ class _ChunkScorer:
         self._columns = {name: np.full(len(self._candidates), np.nan) for name in names}
         self._needed: dict[int, Failure] = {}
         """Sources that can't be read now, but must not be skipped."""
+        self._skipped = set[int]()
+        """Sources that this job found unreadable, and that may be skipped."""
 
     def score(self) -> None:
         """Score whole sources; one that can't be read affects no other."""
@@ -323,12 +325,10 @@ class _ChunkScorer:
                 is_failed = np.isin(sources, list(failed.failures))
                 if self._workdir.may_skip(failed.failures):
                     self._workdir.record(failed)
+                    self._skipped |= failed.failures.keys()
                     for values in self._columns.values():
                         values[index[is_failed]] = np.nan
                     self._finish(index[is_failed])
-                    if not failed.failures.keys() <= self._workdir.failed().keys():
-                        # Meanwhile another job found too many to skip, so that all are read again.
-                        self._workdir.forget_failed(failed.failures.keys())
                 else:
                     self._needed |= failed.failures
                 rest = ~is_failed & ~self._is_done[index]
@@ -359,3 +359,7 @@ class _ChunkScorer:
                 logger.debug("scored chunk %d: %d candidates", chunk, high - low)
                 if self._progress is not None:
                     self._progress(int(self._is_done.sum()), len(self._is_done))
+        # Another job may have found too many to skip since, so that all are read again: chunks that
+        # were written here without their metrics must go, too.
+        if self._skipped and (forgotten := self._skipped - self._workdir.failed().keys()):
+            self._workdir.forget_failed(forgotten)
