@@ -18,7 +18,7 @@ from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.layers.outlines import CLASS, label_values
 from napari_patchset.plugin.layers.patch_set import patch_set_layers
 from support.czi_maker import MakeCzi, SceneSpec
-from support.gestures import drag, drop
+from support.gestures import drag, drop, place_on_screen
 from support.window import Window
 
 RING = [[8, 8], [48, 8], [48, 48], [8, 48], [8, 8]]
@@ -139,6 +139,37 @@ def test_outlines_are_dropped_and_patches_lie_in_a_class(
     assert code == 0, error
     with PatchSet(out) as again:
         assert starts(again) == IN_TUMOR - {(8, 8)}
+
+
+@pytest.mark.parametrize("mode", ["add_rectangle", "add_ellipse"])
+def test_a_click_draws_nothing_to_be_planned_or_undone(
+    window: Window, czi: MakeCzi, outlines: Path, mode: str
+) -> None:
+    window.open(czi(SceneSpec(rect=(0, 0, 64, 64))))
+    drop(window, outlines)
+    window.until(lambda: is_open(window))
+    window.settle()
+    layer = window.viewer.layers["tumour.geojson"]
+    window.viewer.layers.selection.active = layer
+    layer.mode = mode
+    planned = list[str]()
+    window.widget.plans.changed.connect(
+        lambda plan: planned.append(plan.state.source.annotations.path)
+    )
+    canvas, left = window.viewer.window._qt_viewer.canvas.native, Qt.MouseButton.LeftButton
+    place = place_on_screen(window, 56, 56)
+    window.qtbot.mousePress(canvas, left, pos=place)
+    window.settle()
+    assert len(layer.data) == 3  # as napari has it while the button is held
+    window.qtbot.mouseRelease(canvas, left, pos=place)
+    window.settle()
+    assert len(layer.data) == 2
+    assert window.state.source.annotations.path == str(outlines)
+    assert set(planned) <= {str(outlines)}
+    window.qtbot.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    window.settle()
+    assert str(window.viewer.status).startswith("Nothing to undo")
+    assert len(layer.data) == 2
 
 
 def test_three_classes_are_drawn_renamed_exported_with_labels_and_loaded(

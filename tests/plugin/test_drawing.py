@@ -54,7 +54,8 @@ def test_regions_are_dragged_on_the_image_and_patches_lie_in_either(
     window.unfold("Region")
     window.click(window.widget.form.region.draw)
     layer = window.widget.form.region.layer.value
-    drag(window, (20, 20), (20, 20))  # a click draws nothing
+    drag(window, (20, 20), (20, 20))
+    assert not len(layer.data)  # a click draws nothing, nor does it for a moment
     window.settle()
     assert not len(layer.data)
     assert "<b>64</b> patches" in window.summary

@@ -45,7 +45,7 @@ from napari_patchset.plugin.layers.outlines import (
     set_classes,
 )
 from napari_patchset.plugin.layers.viewer_images import SceneLayers
-from napari_patchset.plugin.napari_compat import drop_orphans
+from napari_patchset.plugin.napari_compat import drop_orphans, is_being_drawn
 from napari_patchset.plugin.overrides import image_path
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 
@@ -255,6 +255,8 @@ class AnnotationControl:
 
     def _on_drawn(self) -> None:
         if (layer := self._layer) is not None:
+            if is_being_drawn(layer):
+                return  # napari tells when it is finished, or a click is undone
             drop_orphans(layer)
         self._drawn.look_for_changes()
         if self._key is not None:

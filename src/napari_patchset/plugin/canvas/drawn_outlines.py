@@ -1,6 +1,6 @@
 """Outlines on the image: read from a file, changed by hand, and written to one for a plan.
 
-And which classes they have, as those of labels and of files without a layer.
+`list_classes` lists their classes, and those of labels and of files without a layer.
 """
 
 from collections import Counter

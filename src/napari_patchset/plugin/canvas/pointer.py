@@ -7,6 +7,7 @@ from napari.layers import Shapes
 from napari.viewer import Viewer
 from psygnal import Signal
 
+from napari_patchset.plugin.napari_compat import is_being_drawn
 from napari_patchset.plugin.worker import outbox
 
 _STILL = 4
@@ -78,7 +79,10 @@ def _undo_click(layer: Shapes, event: Any) -> Iterator[None]:
             layer.remove_selected()
 
     if n and max(abs(event.pos - began)) < _STILL:
-        outbox().post(remove)  # once napari has finished it
+        if is_being_drawn(layer):
+            outbox().post(remove)  # once napari has finished it
+        else:
+            remove()  # before anybody takes it for what was drawn
 
 
 class StatusLine:
