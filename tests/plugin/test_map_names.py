@@ -1,14 +1,17 @@
 """Where the map of the scenes writes their names."""
 
 from itertools import combinations
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pytestqt.qtbot import QtBot
 from qtpy.QtGui import QFont, QFontMetrics
 
 from napari_patchset.plugin.layers.scene_layout import Cell, lay_out
-from napari_patchset.plugin.scenes.map_names import PlacedName, place_names
+from napari_patchset.plugin.scenes import map_names
+from napari_patchset.plugin.scenes.map_names import MOST_BESIDE, PlacedName, place_names
 from napari_patchset.source import Rect
 
 SIZE = 346, 200
@@ -52,6 +55,27 @@ def test_without_space_a_name_is_what_differs_from_the_others(qtbot: QtBot) -> N
     inner = [i for i in range(96) if 0 < i % 12 < 11]
     assert [names[i].text for i in inner] == [str(i) for i in inner]
     assert all(names[i].place.w <= cells[i].w and not names[i].is_beside for i in inner)
+
+
+@pytest.mark.parametrize("n", [MOST_BESIDE, 864, 3456])
+def test_many_names_are_placed_with_few_comparisons(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    """It is done while the map is painted; without a limit, 3,456 scenes took seconds."""
+    compared, find = list[int](), map_names._space_beside
+
+    def counted(cell: Cell, width: int, height: int, taken: Any, size: Any) -> Cell | None:
+        compared.append(len(taken))
+        return find(cell, width, height, taken, size)
+
+    monkeypatch.setattr(map_names, "_space_beside", counted)
+    rects = [Rect(150 * (i % 72), 130 * (i // 72), 100, 90) for i in range(n)]
+    names, cells = place([f"Scene {i}" for i in range(n)], rects)
+    assert sum(compared) <= 2 * MOST_BESIDE**2
+    assert bool(compared) == (n <= MOST_BESIDE)
+    assert all(
+        name.is_beside or overlap(name.place, cell) for name, cell in zip(names, cells, strict=True)
+    )
 
 
 @given(

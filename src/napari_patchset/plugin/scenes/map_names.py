@@ -16,6 +16,9 @@ _PADDING = 4
 _NARROWEST = 54
 """Least width, in pixels, of a thumbnail that has a name of which a part is left out."""
 
+MOST_BESIDE = 300
+"""Most scenes of which names are written beside thumbnails: each place is compared with all."""
+
 
 class PlacedName(NamedTuple):
     """A name on the map, on its thumbnail or beside it; small on a small thumbnail."""
@@ -35,8 +38,8 @@ def place_names(
 ) -> list[PlacedName]:
     """Place the names of scenes on a map of so many pixels, width and height.
 
-    A name is written on its thumbnail; where it does not fit, beside that, if there is space; else
-    what fits on the thumbnail, of what differs from the other names.
+    A name is written on its thumbnail; where it does not fit, beside that, if there is space and
+    the scenes are few; else what fits on the thumbnail, of what differs from the other names.
     """
     height = metrics.height()
     placed: dict[int, PlacedName] = {}
@@ -44,21 +47,31 @@ def place_names(
     for i, (label, cell) in enumerate(zip(labels, cells, strict=True)):
         if widths[i] <= cell.w and cell.h >= 2 * height:
             placed[i] = PlacedName(label, _foot(cell, height), is_beside=False)
-    taken = [(c.x, c.y, c.x + c.w, c.y + c.h) for c in cells]
+    taken = np.empty((2 * len(cells), 4))
+    for i, cell in enumerate(cells):
+        taken[i] = _corners(cell)
+    n_taken = len(cells)
     shared = _shared_beginning(labels)
     smallest_first = sorted(range(len(cells)), key=lambda i: cells[i].w * cells[i].h)
     for i in (i for i in smallest_first if i not in placed):
         label, cell = labels[i], cells[i]
-        beside = _space_beside(cell, widths[i], height, np.array(taken), size)
+        beside = None
+        if len(cells) <= MOST_BESIDE:
+            beside = _space_beside(cell, widths[i], height, taken[:n_taken], size)
         if beside is not None:
             placed[i] = PlacedName(label, beside, is_beside=True)
-            taken.append((beside.x, beside.y, beside.x + beside.w, beside.y + beside.h))
+            taken[n_taken] = _corners(beside)
+            n_taken += 1
         else:
             is_small = cell.w < _NARROWEST or cell.h < 2 * height
             text, font = (label[shared:], small) if is_small else (label, metrics)
             text = _fitting(text, cell.w - _PADDING / 2, font)
             placed[i] = PlacedName(text, _foot(cell, font.height()), False, is_small)
     return [placed[i] for i in range(len(cells))]
+
+
+def _corners(cell: Cell) -> tuple[float, float, float, float]:
+    return cell.x, cell.y, cell.x + cell.w, cell.y + cell.h
 
 
 def _foot(cell: Cell, height: int) -> Cell:
