@@ -290,6 +290,28 @@ def test_a_stop_while_it_is_planned_says_that_nothing_is_written(
     assert not Path("a.partial").exists()
 
 
+@pytest.mark.parametrize("command", ["plan", "export"])
+def test_a_stop_while_it_is_planned_says_that_what_it_would_replace_is_as_it_was(
+    run: Run, files: list[Path], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    assert run("export", *files, "--patch-size", "32", "--out", OUT)[0] == 0
+    monkeypatch.setattr("napari_patchset.exporting.stages.freeze_plan", stopped)
+    words = (*files, "--patch-size", "16", "--out", OUT, "--overwrite")
+    code, _, err = run(command, *words)
+    assert (code, err) == (
+        130,
+        "patchset: stopped; a.patches.zarr is as it was; run the same command again.\n",
+    )
+    assert len(PatchSet(OUT)["all"]) == N_EACH
+    monkeypatch.undo()
+    monkeypatch.setattr("napari_patchset.cli.export.write_geojson", stopped)
+    assert run("export", *words, "--geojson", "places")[::2] == (130, "patchset: interrupted\n")
+    assert len(PatchSet(OUT)["all"]) == 4 * N_EACH
+
+
 def test_a_stop_after_the_set_is_complete_does_not_say_that_nothing_is_written(
     run: Run, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,8 +95,9 @@ def resumable(
     folder : JobFolder or None
         Where the work is; None as long as that is not known.
     out : str, Path or None
-        What the work makes.
+        What the work makes, or replaces.
     """
+    before = _identity(out)
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -105,6 +106,16 @@ def resumable(
                 f"stopped; the finished part is in {folder.root}; run the same command again to "
                 "resume.",
             )
-        elif out is None or not os.path.lexists(out):  # else it may just have been completed
-            interrupt.args = ("stopped; nothing is written yet; run the same command again.",)
+        elif (now := _identity(out)) == before:  # else it has just been completed
+            state = f"{out} is as it was" if now else "nothing is written yet"
+            interrupt.args = (f"stopped; {state}; run the same command again.",)
         raise
+
+
+def _identity(out: str | Path | None) -> tuple[int, int] | None:
+    """Return what tells a folder from one that replaces it, None if there is none."""
+    try:
+        status = os.lstat(out or "")
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
