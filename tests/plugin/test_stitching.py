@@ -1,5 +1,7 @@
 """Predictions are stitched in the window, and the result lies over its scene."""
 
+import os
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -241,6 +243,24 @@ def test_one_that_is_continued_and_stopped_is_offered_again(
     assert dialog.text.endswith("float32; resumes where it stopped.")
     dialog.press(dialog.fields.start)
     assert dialog.text == "Saved p.ome.zarr."
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_one_of_predictions_whose_name_is_not_utf8_is_continued(
+    window: Window, file: Path, tmp_path: Path
+) -> None:
+    made = made_of(file, tmp_path, 0, 1)
+    images, predicted = made["all"][:].astype(np.float32), tmp_path / os.fsdecode(b"\xff.npy")
+    np.save(tmp_path / "p.npy", images + 1)
+    np.save(predicted, images)
+    half_stitched(made, predicted, tmp_path / "p.ome.zarr")
+    dialog = Dialog(window)
+    dialog.fill_in(made.path, tmp_path / "p.npy")
+    assert dialog.text == "A stitching of p.ome.zarr with other settings is unfinished."
+    dialog.press(dialog.fields.go_on)
+    assert dialog.text == "Saved p.ome.zarr."
+    reference = stitch(made.path, predicted, tmp_path / "r.ome.zarr")
+    assert digests(tmp_path / "p.ome.zarr") == digests(reference.path)
 
 
 def test_one_that_cannot_be_continued_is_started_over(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from napari_patchset.patchset.manifest import Manifest
 from napari_patchset.patchset.reader import PatchSet
 from napari_patchset.plugin.dialogs import USER_ERRORS
+from napari_patchset.source import local_path
 from napari_patchset.stitching.stitch import (
     PredictionPaths,
     StitchOptions,
@@ -100,8 +101,8 @@ def _unfinished(folder: StitchFolder) -> Choice | None:
         full_resolution=plan.interpolation,
         codec=plan.codec,
     )
-    paths = {split: file.path for split, file in plan.predictions.items()}
-    choice = Choice(plan.patch_set, paths, None, str(folder.out), options)
+    paths = {split: local_path(file.path) for split, file in plan.predictions.items()}
+    choice = Choice(local_path(plan.patch_set), paths, None, str(folder.out), options)
     try:
         return choice if folder.has_plan(choice.plan()) else None
     except USER_ERRORS:  # the set, or predictions, are gone
