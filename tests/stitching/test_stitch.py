@@ -41,6 +41,7 @@ from napari_patchset import (
 from napari_patchset.patchset.files import DRAFT_PATTERN
 from napari_patchset.patchset.sharding import CODECS, CodecName
 from napari_patchset.source import PixelSize
+from napari_patchset.stacks.fingerprint import file_key
 from napari_patchset.stacks.metadata import channel_colors
 from napari_patchset.stitching import ome_zarr, stitched_image
 from napari_patchset.stitching.image_writer import ImageWriter, stitch_status
@@ -605,28 +606,71 @@ def as_tiffs(images: NDArray[Any], path: Path) -> Path:
     return path
 
 
+def set_dates(path: Path, seconds: int) -> None:
+    for each in (path, *path.rglob("*")):
+        os.utime(each, (seconds, seconds))
+
+
 @pytest.mark.parametrize("save", [as_npy, as_zarr, as_tiffs])
-def test_a_stitching_resumes_with_predictions_of_another_date_but_not_of_other_bytes(
+def test_a_stitching_resumes_with_predictions_of_the_same_dates_but_not_of_other_bytes(
     save: Callable[[NDArray[Any], Path], Path], tmp_path: Path
 ) -> None:
     made = export_scenes(tmp_path)
     images = made["all"][:].astype(np.float32)
     path = save(images, tmp_path / "p")
+    set_dates(path, 10**9)
     reference = stitch(made.path, path, tmp_path / "r.ome.zarr")
     out = tmp_path / "o.ome.zarr"
     with closing(iter_stitch(made.path, path, out, workers=1)) as events:
         begun = [next(events).done for _ in range(4)]
-    for each in (path, *path.rglob("*")):
-        os.utime(each, (10**9, 10**9))
+    save(images, tmp_path / "p")
+    set_dates(path, 10**9)
     with closing(iter_stitch(made.path, path, out)) as events:
         assert next(events).done >= begun[-1] > 0
     save(images + 1, tmp_path / "p")
-    for each in (path, *path.rglob("*")):
-        os.utime(each, (10**9, 10**9))
-    with pytest.raises(DestinationExistsError, match="unfinished stitching of another plan"):
+    set_dates(path, 10**9)
+    with pytest.raises(DestinationExistsError, match=rf"{path.name} has changed since"):
         stitch(made.path, path, out)
     save(images, tmp_path / "p")
+    set_dates(path, 10**9)
     assert digests(stitch(made.path, path, out).path) == digests(reference.path)
+
+
+def test_a_mask_of_which_few_pixels_are_predicted_anew_does_not_resume(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.zeros((1024, 1024), np.uint8))
+    made = export(
+        ExportPlan(sources=path, strategy=Tiled(size=64), out=tmp_path / "a.patches.zarr")
+    )
+    mask = np.zeros((256, 1, 64, 64), np.uint8)
+    predicted, out = as_npy(mask, tmp_path / "p"), tmp_path / "o.ome.zarr"
+    fingerprint = file_key(predicted)
+    with closing(iter_stitch(made.path, predicted, out, workers=1)) as events:
+        write_a_shard(events)
+    mask[37, 0, 10:60, 2:64] = 1
+    as_npy(mask, tmp_path / "p")
+    assert file_key(predicted) == fingerprint
+    with pytest.raises(DestinationExistsError, match=r"p\.npy has changed since the stitching in"):
+        stitch(made.path, predicted, out)
+    stitched = stitch(made.path, predicted, out, overwrite=True)
+    assert zarr.open_group(stitched.path, mode="r")["0"][:].sum() == mask.sum()
+
+
+def test_one_file_of_many_that_is_predicted_anew_does_not_resume(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.zeros((120, 160), np.uint8))
+    made = export(ExportPlan(sources=path, strategy=Tiled(size=8), out=tmp_path / "a.patches.zarr"))
+    images = np.zeros((300, 1, 8, 8), np.uint8)
+    folder, out = as_tiffs(images, tmp_path / "p"), tmp_path / "o.ome.zarr"
+    with closing(iter_stitch(made.path, folder, out, workers=1)) as events:
+        write_a_shard(events)
+    for file in sorted(folder.iterdir())[::23]:
+        before, date = file.read_bytes(), file.stat().st_mtime_ns
+        tifffile.imwrite(file, images[0] + 1, photometric="minisblack")
+        assert file.stat().st_size == len(before)
+        with pytest.raises(DestinationExistsError, match="p has changed since the stitching in"):
+            stitch(made.path, folder, out)
+        file.write_bytes(before)
+        os.utime(file, ns=(date, date))
+    assert stitch(made.path, folder, out).covered == 1
 
 
 def test_nothing_is_replaced_that_was_not_stitched(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ of all bytes follows it (`detailed_key`).
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -26,9 +25,6 @@ _BLOCK_BYTES = 4 * 1024
 _N_BLOCKS = 16
 _WHOLE_BYTES = 2 * _END_BYTES + _N_BLOCKS * _BLOCK_BYTES
 """Size up to which a file is read whole, by one read, as threads cost more than these bytes."""
-
-_N_FILES = 64
-"""Largest number of files of a folder that are read."""
 
 _N_THREADS = 9
 """For half of the reads at once."""
@@ -165,18 +161,6 @@ def file_key(path: Path) -> str:
             for data in pool.map(lambda span: files.read(path, *span), spans):
                 digest.update(data)
     return digest.hexdigest()
-
-
-def folder_key(folder: Path) -> str:
-    """Return the fingerprint of a folder: the names of its files, and `file_key` of up to 64."""
-    names = [
-        os.path.relpath(os.path.join(path, name), folder)
-        for path, _, files in os.walk(folder)
-        for name in files
-    ]
-    names.sort()
-    sampled = sorted({i * len(names) // _N_FILES for i in range(_N_FILES)}) if names else ()
-    return text_key([*map(ascii, names), *(file_key(folder / names[i]) for i in sampled)])
 
 
 def text_key(parts: Iterable[str]) -> str:

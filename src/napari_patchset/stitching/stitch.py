@@ -190,7 +190,7 @@ def iter_stitch(
     with folder.locked():
         if not folder.has_plan(plan) or not folder.result.exists():
             if not overwrite:
-                folder.check_not_begun()
+                folder.check_not_begun(plan)
             folder.discard()
         try:
             yield from run_plan(folder, plan, executor, workers, memory, overwrite)

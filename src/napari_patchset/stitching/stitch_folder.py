@@ -27,7 +27,8 @@ from napari_patchset.patchset.files import read_json, write_file
 from napari_patchset.patchset.layout import PARTIAL_SUFFIX
 from napari_patchset.patchset.sharding import CodecName
 from napari_patchset.source import local_path, path_text
-from napari_patchset.stacks.fingerprint import file_key, folder_key
+from napari_patchset.stacks.cache import FileStat
+from napari_patchset.stacks.fingerprint import file_key, text_key
 from napari_patchset.stitching.blending import Blend
 from napari_patchset.stitching.full_resolution import FullSize, Interpolation
 from napari_patchset.stitching.ome_zarr import LABELS
@@ -42,19 +43,38 @@ _ZARR_DRAFT = rf"({_ZARR_FOLDER}/)?zarr[.][0-9a-f]{{32}}[.]partial"
 """A zarr.json that zarr is writing; a job that is killed leaves it behind."""
 
 
+_N_SAMPLED = 64
+"""Largest number of files of a folder that a fingerprint is made of."""
+
+
 class PredictionFile(Frozen):
     """Predictions of a split, and what they were when the plan was made."""
 
     path: str
     """See `path_text`."""
     key: str
-    """The fingerprint of the file, or of the folder: a copy, or a new date, changes nothing."""
+    """Digest of name, size and date of each file, and of fingerprints.
+
+    A fingerprint alone does not tell two sparse masks apart. A digest of every byte does, but each
+    stitching would read its predictions twice, for the few that resume; so another date counts as
+    another prediction.
+    """
 
     @classmethod
     def at(cls, path: Path) -> Self:
         """Describe what is at a path."""
-        key = folder_key(path) if path.is_dir() else file_key(path)
-        return cls(path=path_text(path), key=key)
+        files = [path]
+        if path.is_dir():
+            files = sorted(
+                Path(folder, name) for folder, _, names in os.walk(path) for name in names
+            )
+        stats = map(FileStat.from_file, files)
+        seen = [
+            f"{os.path.relpath(file, path)!a} {stat.size} {stat.mtime_ns}"
+            for file, stat in zip(files, stats, strict=True)
+        ]
+        sampled = files[:: -(-len(files) // _N_SAMPLED)]
+        return cls(path=path_text(path), key=text_key([*seen, *map(file_key, sampled)]))
 
 
 class StitchPlan(Frozen):
@@ -228,14 +248,25 @@ class StitchFolder(JobFolder[StitchPlan]):
         """Whether a shard of a plan is written, so that there is something to resume."""
         return self.is_planned and any(self.root.glob("done/*/*.json"))
 
-    def check_not_begun(self) -> None:
-        """Raise an error if a shard of an unfinished stitching is written here."""
-        if self.has_shards:
-            self.plan()  # or raise that it can't be read
-            raise DestinationExistsError(
-                f"{self.root} holds an unfinished stitching of another plan; choose another name "
-                "or delete it."
-            )
+    def check_not_begun(self, plan: StitchPlan | None = None) -> None:
+        """Raise an error if a shard of an unfinished stitching is written here.
+
+        `plan`, if it is known, is the one that was to be carried out.
+        """
+        if not self.has_shards:
+            return
+        begun = self.plan().predictions.values()  # or raise that it can't be read
+        keys = {file.path: file.key for file in begun}
+        for file in plan.predictions.values() if plan is not None else ():
+            if keys.get(file.path, file.key) != file.key:
+                raise DestinationExistsError(
+                    f"{local_path(file.path)} has changed since the stitching in {self.root} "
+                    "began; choose another name, or delete that folder."
+                )
+        raise DestinationExistsError(
+            f"{self.root} holds an unfinished stitching of another plan; choose another name "
+            "or delete it."
+        )
 
     def check_free(self, overwrite: bool) -> None:
         """Refuse a name that is taken by anything that must not be replaced.
