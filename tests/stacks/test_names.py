@@ -260,7 +260,8 @@ def test_a_link_to_nothing_is_skipped_in_a_folder_too(
     for out, files in (("a", [folder]), ("b", [broken, circle, sound])):
         code, _, error = run("export", *files, "--patch-size", "16", "--out", f"{out}.patches.zarr")
         assert code == 1  # something was skipped
-        lines = sorted(error.splitlines())
+        remedy, *lines = sorted(error.splitlines())
+        assert remedy.startswith("patchset: 2 sources skipped; once they can be read")
         assert [line.partition(".tif")[0] for line in lines] == [
             f"skipped: {broken.with_suffix('')}",
             f"skipped: {circle.with_suffix('')}",
