@@ -11,7 +11,8 @@ import pytest
 import tifffile
 
 from napari_patchset import PatchSet
-from napari_patchset.exporting.writing.workdir import Scores, WorkDir
+from napari_patchset.exporting.writing.scores import Scores
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs import lock
 from napari_patchset.patching.verdicts import Metrics
 from napari_patchset.stacks.cache import OpenFile

@@ -20,7 +20,8 @@ from napari_patchset.errors import ExportError
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.status import export_status
 from napari_patchset.exporting.writing import frozen_plan
-from napari_patchset.exporting.writing.workdir import Scores, WorkDir
+from napari_patchset.exporting.writing.scores import Scores
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import REPLACED
 from napari_patchset.jobs.lock import LOCK
 from napari_patchset.jobs.status import find_unfinished

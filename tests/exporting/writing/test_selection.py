@@ -18,7 +18,8 @@ from napari_patchset.exporting import run as engine
 from napari_patchset.exporting.plans.image_refs import ImageRef, SourceRef
 from napari_patchset.exporting.plans.source_files import expand_sources
 from napari_patchset.exporting.writing.metrics import MetricRequest
-from napari_patchset.exporting.writing.workdir import Scores, WorkDir
+from napari_patchset.exporting.writing.scores import Scores
+from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import Stopped
 from napari_patchset.patching.filters.patch_filters import parse_filter
 from napari_patchset.patching.splits.split import Split

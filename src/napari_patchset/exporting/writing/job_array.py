@@ -17,6 +17,9 @@ from napari_patchset.patchset.files import write_file
 
 JobStep = Literal["score", "write"]
 
+JOBS = "jobs"
+"""Folder of what is known of jobs."""
+
 _ERROR = re.compile(r"(?P<step>score|write)-(?P<job>[0-9]+)-of-(?P<of>[0-9]+)[.]txt")
 
 FILES = rf"(score|write)[.]of|{re.sub('[?]P<[a-z]+>', '', _ERROR.pattern)}"
