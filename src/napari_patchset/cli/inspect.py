@@ -28,7 +28,7 @@ from napari_patchset.exporting.reading.failures import SourcesFailed
 from napari_patchset.exporting.reading.open_images import open_source
 from napari_patchset.exporting.reading.steps import run_steps
 from napari_patchset.exporting.run import iter_export
-from napari_patchset.exporting.writing.frozen_plan import freeze_plan
+from napari_patchset.exporting.writing.freezing import freeze_plan
 from napari_patchset.jobs.executors import DEFAULT_WORKERS
 from napari_patchset.patchset.layout import SUFFIX
 from napari_patchset.preview.categories import patch_categories

@@ -15,7 +15,8 @@ from napari_patchset.exporting.reading.open_images import open_source
 from napari_patchset.exporting.reading.steps import run_steps
 from napari_patchset.exporting.stages import Progress, check_frozen, check_not_taken
 from napari_patchset.exporting.writing.destination import check_destination
-from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
+from napari_patchset.exporting.writing.freezing import freeze_plan
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
 from napari_patchset.exporting.writing.selection import select_candidates
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.patching.grid import PatchGrid

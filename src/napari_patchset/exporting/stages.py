@@ -27,7 +27,8 @@ from napari_patchset.exporting.writing.destination import (
     check_patches_fit,
 )
 from napari_patchset.exporting.writing.finalize import finalize
-from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
+from napari_patchset.exporting.writing.freezing import freeze_plan
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
 from napari_patchset.exporting.writing.job_array import share
 from napari_patchset.exporting.writing.metrics import score_chunks
 from napari_patchset.exporting.writing.selection import Selection, select_candidates

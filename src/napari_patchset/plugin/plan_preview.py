@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_patchset.annotations.features import AnnotationClass, ClassLabel, label_classes
 from napari_patchset.exporting.plans.image_refs import ANNOTATIONS
-from napari_patchset.exporting.writing.frozen_plan import lay_out
+from napari_patchset.exporting.writing.freezing import lay_out
 from napari_patchset.patching.duplicates import without_hashes
 from napari_patchset.patching.filters.measurements import share_measurements
 from napari_patchset.patching.grid import PatchGrid

@@ -29,7 +29,7 @@ from napari_patchset.exporting.reading.sources import (
     select_channels,
     tell_apart,
 )
-from napari_patchset.exporting.writing.frozen_plan import check_images, roles_of
+from napari_patchset.exporting.writing.freezing import check_images, roles_of
 from napari_patchset.patching.splits.search import ANNOTATION
 from napari_patchset.patching.splits.sheet_columns import WELL
 from napari_patchset.patchset.layout import IMAGE

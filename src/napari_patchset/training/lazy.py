@@ -23,7 +23,8 @@ from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.exporting.reading.failures import Failure
 from napari_patchset.exporting.reading.steps import run_steps
 from napari_patchset.exporting.stages import check_candidates
-from napari_patchset.exporting.writing.frozen_plan import FrozenPlan, freeze_plan
+from napari_patchset.exporting.writing.freezing import freeze_plan
+from napari_patchset.exporting.writing.frozen_plan import FrozenPlan
 from napari_patchset.exporting.writing.metrics import score_chunks
 from napari_patchset.exporting.writing.selection import ArraySelection, select_candidates
 from napari_patchset.exporting.writing.workdir import WorkDir

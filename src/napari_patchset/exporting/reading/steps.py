@@ -1,6 +1,6 @@
 """Steps: generators that yield how far a part of an export is, and return its result."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Event
@@ -11,8 +11,10 @@ Result = TypeVar("Result")
 Report = Callable[[int, int], None]
 """Is called with how much is done, and of how much."""
 
-
 Stage = Literal["read", "compare", "choose"]
+
+_MAX_STEPS = 100
+"""Largest number of steps reported for one pass over the sources."""
 
 
 class Step(NamedTuple):
@@ -30,6 +32,12 @@ class Step(NamedTuple):
     done: int
     total: int
     stage: Stage | None = None
+
+
+def step_at(done: int, total: int) -> Iterator[Step]:
+    """Yield how many sources are done, if it is time to report it."""
+    if done % -(-total // _MAX_STEPS) == 0:
+        yield Step(done, total)
 
 
 def run_steps(
