@@ -11,14 +11,18 @@ import tifffile
 import zarr
 from napari.layers import Image
 
+from napari_patchset import SourceRef, Tiled
 from napari_patchset.axes import DEPTH_AXES
 from napari_patchset.errors import MissingAxisError
 from napari_patchset.exporting.plans.image_refs import ImageRef
+from napari_patchset.exporting.plans.plan import Recipe
+from napari_patchset.patching.regions import Rectangle
 from napari_patchset.plugin import state as descriptions
 from napari_patchset.plugin.layers.layer_stack import LayerStack, register_layer
 from napari_patchset.plugin.scene_context import unused_name
-from napari_patchset.plugin.state import Descriptions
+from napari_patchset.plugin.state import Descriptions, FormState, refresh_region
 from napari_patchset.source import Rect, SourceInfo
+from napari_patchset.stacks.fingerprint import is_detailed
 from napari_patchset.stacks.metadata import SceneSummary, describe
 from napari_patchset.stacks.opening import open_stack
 from support.czi_maker import MakeCzi, SceneSpec
@@ -118,6 +122,41 @@ def test_what_is_forgotten_meanwhile_is_not_taken_for_new(
     for _ in range(3):
         known.describe(ref)
     assert len(described) == 2
+
+
+def test_a_region_is_bound_to_what_all_files_are_now(tmp_path: Path) -> None:
+    """Only beside a file that looks like its own is its key detailed."""
+    paths, pixels = [tmp_path / "a.tif", tmp_path / "b.tif"], np.zeros((512, 512), np.uint16)
+    for path in paths:
+        tifffile.imwrite(path, pixels, metadata=None)
+        pixels[150, 40] = 5  # which no fingerprint samples
+    box = Rectangle(source="unread", x=0, y=0, w=99, h=99)
+    recipe = Recipe(strategy=Tiled(size=(64, 64), region=box))
+    state = FormState(tuple(SourceRef(path=str(path)) for path in paths), 0, recipe)
+
+    def key() -> str:
+        region = refresh_region(state).recipe.strategy.region
+        assert region is not None
+        assert region.source == state.told_apart()[0][0].key
+        return region.source
+
+    assert is_detailed(key())
+    tifffile.imwrite(paths[1], np.full((512, 512), 7, np.uint16), metadata=None)
+    assert not is_detailed(key())
+    pixels[150, 40] = 6
+    tifffile.imwrite(paths[1], pixels, metadata=None)
+    assert is_detailed(key())
+
+
+def test_parts_are_known_of_a_scene_that_was_forgotten(tmp_path: Path) -> None:
+    path, known = tmp_path / "image.tif", Descriptions()
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), metadata=None)
+    ref = ImageRef(path=str(path))
+    before = known.describe(ref).key
+    assert known.parts(ref) == (before,)
+    tifffile.imwrite(path, np.ones((64, 64), np.uint8), metadata=None)
+    known.forget()
+    assert known.parts(ref) == (known.describe(ref).key,) != (before,)
 
 
 def test_a_scene_is_named_as_the_window_names_it(tmp_path: Path) -> None:

@@ -133,8 +133,11 @@ class Descriptions:
         return self._latest.get(_alone(ref))
 
     def parts(self, ref: ImageRef) -> Sequence[str]:
-        """Return the keys of the files that a described scene is in."""
-        return self._parts[_alone(ref)]
+        """Return the keys of the files that a scene is in; describe it again if it is forgotten."""
+        ref = _alone(ref)
+        while (parts := self._parts.get(ref)) is None:
+            self.describe(ref)
+        return parts
 
     def digests(self, ref: ImageRef, advance: Advance) -> Sequence[str]:
         """Return `part_digests` of a scene."""
@@ -157,7 +160,8 @@ class Descriptions:
         """Describe every scene again: files and layers may have changed."""
         with self._lock:
             self._times_forgotten += 1
-            self._infos, self._pairs, self._scenes, self._digests = {}, {}, {}, {}
+            self._infos, self._pairs, self._parts = {}, {}, {}
+            self._scenes, self._digests = {}, {}
 
     def _describe(
         self, ref: ImageRef, depth_axis: DepthAxis, pixel_size: PixelSize | None
@@ -242,15 +246,13 @@ class FormState:
         return [info.model_copy(update=key) for info, key in zip(infos, keys, strict=True)]
 
     def told_apart(
-        self,
-        advance: Advance = lambda nbytes: None,
-        describe: Callable[[SourceRef], SourceInfo] = DESCRIPTIONS.describe,
+        self, advance: Advance = lambda nbytes: None
     ) -> tuple[list[SourceInfo], list[Sequence[str]]]:
         """Describe every source, and the keys of its files, as `tell_apart` returns them.
 
         Files that look alike are read whole, each once; `advance` is called with the bytes.
         """
-        infos = [describe(ref) for ref in self.sources]
+        infos = list(map(DESCRIPTIONS.describe, self.sources))
         parts = [DESCRIPTIONS.parts(ref) for ref in self.sources]
         lookalikes = find_lookalikes(self.sources, parts)
         digests = {i: DESCRIPTIONS.digests(self.sources[i], advance) for i in lookalikes}
@@ -423,16 +425,11 @@ def _name(path: Path) -> str:
 
 
 def refresh_region(state: FormState) -> FormState:
-    """Forget the shown file, read it again, and bind the region to its current content."""
+    """Forget the files, and bind the region, if any, to what the shown one is among them now."""
     DESCRIPTIONS.forget()
     if state.recipe.strategy.region is None:
         return state
-    DESCRIPTIONS.describe(state.source)
-
-    def described(ref: SourceRef) -> SourceInfo:
-        return DESCRIPTIONS.latest(ref) or DESCRIPTIONS.describe(ref)
-
-    infos, _ = state.told_apart(describe=described)
+    infos, _ = state.told_apart()
     return state.with_region_of(infos[state.shown_index].key)
 
 
