@@ -121,8 +121,9 @@ def _signature(fd: int) -> str:
 
 def owner_of(path: Path) -> str:
     """Return the user that a file belongs to, "" where that is not known."""
-    with suppress(OSError, KeyError, NotImplementedError):
-        return path.owner()
+    if sys.platform != "win32":
+        with suppress(OSError, KeyError):
+            return path.owner()
     return ""
 
 

@@ -8,7 +8,7 @@ are compared with the table. Last, the recipe must give the candidates of the ta
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,26 @@ class _Expected(NamedTuple):
     array: ArrayLayout
     checksums: NDArray[np.uint32]
     is_known: NDArray[np.bool_]
+
+
+class _EachIs(Sequence[SourceInfo]):
+    """The descriptions of sources of which one alone is asked for, whatever its index."""
+
+    def __init__(self, info: SourceInfo) -> None:
+        self._info = info
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[SourceInfo]:
+        yield self._info
+
+    @overload
+    def __getitem__(self, index: int) -> SourceInfo: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[SourceInfo]: ...
+    def __getitem__(self, index: int | slice) -> SourceInfo | Sequence[SourceInfo]:
+        return [self._info] if isinstance(index, slice) else self._info
 
 
 class SourceCheck:
@@ -229,7 +249,7 @@ class SourceCheck:
         """Measure the candidates of a source again, and compare with the table."""
         if IMAGE not in described:
             return
-        of_each = {role: [info] * (index + 1) for role, info in described.items()}
+        of_each = {role: _EachIs(info) for role, info in described.items()}
         filters = [each for each in plan.filters if not isinstance(each, ShareFilter)]
         if MASK not in described:
             filters = [each for each in filters if not isinstance(each, MaskFilter)]
