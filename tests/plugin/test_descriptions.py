@@ -18,9 +18,10 @@ from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.regions import Rectangle
 from napari_patchset.plugin import state as descriptions
+from napari_patchset.plugin.descriptions import Descriptions
 from napari_patchset.plugin.layers.layer_stack import LayerStack, register_layer
 from napari_patchset.plugin.scene_context import unused_name
-from napari_patchset.plugin.state import Descriptions, FormState, refresh_region
+from napari_patchset.plugin.state import FormState, refresh_region
 from napari_patchset.source import Rect, SourceInfo
 from napari_patchset.stacks.fingerprint import is_detailed
 from napari_patchset.stacks.metadata import SceneSummary, describe

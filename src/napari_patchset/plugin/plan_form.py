@@ -8,12 +8,13 @@ from napari.viewer import Viewer
 from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.plugin.canvas.annotations import AnnotationControl
 from napari_patchset.plugin.canvas.regions import RegionControl
+from napari_patchset.plugin.descriptions import DESCRIPTIONS
 from napari_patchset.plugin.form.form import RecipeForm
 from napari_patchset.plugin.layers.layer_stack import register_layer
 from napari_patchset.plugin.layers.viewer_images import check_straight
 from napari_patchset.plugin.scene_context import LoadedPlan
 from napari_patchset.plugin.scenes.source_control import SourceControl
-from napari_patchset.plugin.state import DESCRIPTIONS, FormState, plan_pairs, with_pairs
+from napari_patchset.plugin.state import FormState, plan_pairs, with_pairs
 
 
 class PlanForm:

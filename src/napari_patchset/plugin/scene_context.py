@@ -10,12 +10,13 @@ from napari_patchset.exporting.plans.image_refs import SourceRef
 from napari_patchset.exporting.plans.plan import ExportPlan
 from napari_patchset.patching.regions import Masks
 from napari_patchset.patchset.layout import stem_of
+from napari_patchset.plugin.descriptions import DESCRIPTIONS
 from napari_patchset.plugin.layers.layer_stack import file_name, image_scenes, layer_at
 from napari_patchset.plugin.layers.plan_layers import masks_of
 from napari_patchset.plugin.layers.scene import LayerTuple, scene_layers
 from napari_patchset.plugin.layers.scene_layout import all_scene_layers
 from napari_patchset.plugin.overrides import image_path, remember, source_ref
-from napari_patchset.plugin.state import DESCRIPTIONS, read_plan
+from napari_patchset.plugin.state import read_plan
 from napari_patchset.sample import sample_path
 from napari_patchset.source import SceneId, SourceInfo, is_remote
 from napari_patchset.stacks.metadata import SceneSummary

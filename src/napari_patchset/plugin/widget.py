@@ -21,6 +21,7 @@ from napari_patchset.plugin.canvas.plan_texts import PlanTexts
 from napari_patchset.plugin.canvas.preview import PreviewControl
 from napari_patchset.plugin.canvas.regions import RegionControl
 from napari_patchset.plugin.canvas.summary import border_hint, size_hint
+from napari_patchset.plugin.descriptions import DESCRIPTIONS
 from napari_patchset.plugin.dialogs import USER_ERRORS, ask_plan, folder_of, message, notifying
 from napari_patchset.plugin.export_control import ExportControl
 from napari_patchset.plugin.form.export_section import ExportSection
@@ -36,7 +37,7 @@ from napari_patchset.plugin.planning import PlanControl
 from napari_patchset.plugin.preferences import OutputDefaults, read_output_defaults
 from napari_patchset.plugin.scene_context import LoadedPlan, SceneContext, load_plan
 from napari_patchset.plugin.scenes.source_control import SourceControl
-from napari_patchset.plugin.state import DESCRIPTIONS, FormState
+from napari_patchset.plugin.state import FormState
 from napari_patchset.plugin.worker import Worker, single_shot_timer
 
 if TYPE_CHECKING:

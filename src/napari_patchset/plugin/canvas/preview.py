@@ -19,6 +19,7 @@ from napari_patchset.plugin.canvas.plane_grid import PlaneGrid
 from napari_patchset.plugin.canvas.pointer import Pointer, StatusLine
 from napari_patchset.plugin.canvas.summary import plane_summary
 from napari_patchset.plugin.captions import patch_lines
+from napari_patchset.plugin.descriptions import DESCRIPTIONS
 from napari_patchset.plugin.gallery.gallery import Gallery
 from napari_patchset.plugin.gallery.patches import PlannedPatches
 from napari_patchset.plugin.gallery.picked_patch import PatchView
@@ -38,7 +39,6 @@ from napari_patchset.plugin.napari_compat import show_scale_bar
 from napari_patchset.plugin.navigation import nearest_patch, neighbour_patch
 from napari_patchset.plugin.overrides import source_ref
 from napari_patchset.plugin.plan_preview import PlanPreview
-from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.plugin.worker import single_shot_timer
 from napari_patchset.source import SourceInfo
 from napari_patchset.stacks.metadata import Channel

@@ -22,6 +22,7 @@ from napari_patchset.patching.regions import (
 )
 from napari_patchset.patching.strategies.base import PatchStrategy
 from napari_patchset.plugin.canvas.pointer import draw_by_drags_only
+from napari_patchset.plugin.descriptions import DESCRIPTIONS
 from napari_patchset.plugin.dialogs import notifying
 from napari_patchset.plugin.form.numbers import WholeNumber
 from napari_patchset.plugin.form.region import RegionSection
@@ -29,7 +30,6 @@ from napari_patchset.plugin.layers.outlines import ellipse_outline
 from napari_patchset.plugin.layers.plan_layers import labels_region
 from napari_patchset.plugin.layers.viewer_images import SceneLayers, number_shown, plane_space
 from napari_patchset.plugin.overrides import source_ref
-from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.source import Rect, SourceInfo
 
 REGION_NAME = "Patch region"

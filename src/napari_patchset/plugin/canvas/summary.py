@@ -14,10 +14,10 @@ from napari_patchset.patching.strategies import Tiled
 from napari_patchset.patching.strategies.base import UNCOVERED
 from napari_patchset.patching.verdicts import Verdicts
 from napari_patchset.plugin.captions import rejections
+from napari_patchset.plugin.descriptions import DESCRIPTIONS
 from napari_patchset.plugin.dialogs import in_window
 from napari_patchset.plugin.form.size_row import count, format_length
 from napari_patchset.plugin.plan_preview import PlanPreview
-from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.preview.categories import CATEGORY_COLORS, PatchCategory
 from napari_patchset.preview.outlines import PlanePatches
 from napari_patchset.source import SourceInfo

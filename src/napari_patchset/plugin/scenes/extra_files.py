@@ -6,13 +6,13 @@ from pathlib import Path
 from napari.utils.notifications import show_error
 
 from napari_patchset.exporting.plans.image_refs import SourceRef
+from napari_patchset.plugin.descriptions import DESCRIPTIONS
 from napari_patchset.plugin.dialogs import ask_images, message
 from napari_patchset.plugin.form.source_section import ADD_FILES, ExtraFilesSection
 from napari_patchset.plugin.layers.layer_stack import file_name
 from napari_patchset.plugin.layers.viewer_images import SceneLayers
 from napari_patchset.plugin.overrides import image_path, source_ref
 from napari_patchset.plugin.scene_context import SceneContext, Scenes, read_scenes
-from napari_patchset.plugin.state import DESCRIPTIONS
 from napari_patchset.plugin.worker import Worker
 from napari_patchset.source import SceneId
 
