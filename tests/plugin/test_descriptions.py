@@ -17,7 +17,7 @@ from napari_patchset.errors import MissingAxisError
 from napari_patchset.exporting.plans.image_refs import ImageRef
 from napari_patchset.exporting.plans.plan import Recipe
 from napari_patchset.patching.regions import Rectangle
-from napari_patchset.plugin import state as descriptions
+from napari_patchset.plugin import descriptions
 from napari_patchset.plugin.descriptions import Descriptions
 from napari_patchset.plugin.layers.layer_stack import LayerStack, register_layer
 from napari_patchset.plugin.scene_context import unused_name
