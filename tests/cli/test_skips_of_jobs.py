@@ -11,7 +11,7 @@ import tifffile
 
 from napari_patchset import PatchSet, verify
 from napari_patchset.exporting import stages
-from napari_patchset.exporting.writing import frozen_plan
+from napari_patchset.exporting.writing import freezing
 from napari_patchset.exporting.writing.job_array import format_jobs
 from napari_patchset.exporting.writing.workdir import WorkDir
 from support.pixels import encode
@@ -234,7 +234,7 @@ def test_what_is_missing_is_named_by_the_step_that_comes_first(run: Run, files: 
 def test_finalize_names_the_missing_jobs_by_number(
     run: Run, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frozen_plan, "_FEWEST_SCORED_AT_ONCE", 1)
+    monkeypatch.setattr(freezing, "_FEWEST_SCORED_AT_ONCE", 1)
     plan(run, files, "--filter", "max>0", "--val", "0.5", "--split-by", "file")
     for step in ("score", "write"):
         for job in (1, 2):

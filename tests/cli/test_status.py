@@ -19,7 +19,7 @@ from napari_patchset import ExportPlan, PatchSet, export, iter_stitch, stitch, v
 from napari_patchset.errors import ExportError
 from napari_patchset.exporting.stages import finalize_export, plan_export, score_job, write_job
 from napari_patchset.exporting.status import export_status
-from napari_patchset.exporting.writing import frozen_plan
+from napari_patchset.exporting.writing import freezing
 from napari_patchset.exporting.writing.scores import Scores
 from napari_patchset.exporting.writing.workdir import WorkDir
 from napari_patchset.jobs.folder import REPLACED
@@ -86,7 +86,7 @@ def test_the_scoring_of_small_patches_is_shared_by_all_jobs(run: Any, tmp_path: 
     words = ("a.tif", "--patch-size", "4", "--filter", "mean>p20")
     with pytest.MonkeyPatch.context() as patch:  # as it was: all in one chunk
         patch.setattr(layout, "SHARD_BYTES", 2**25)
-        patch.setattr(frozen_plan, "_FEWEST_SCORED_AT_ONCE", 2**20)
+        patch.setattr(freezing, "_FEWEST_SCORED_AT_ONCE", 2**20)
         assert run("export", *words, "--out", "whole.patches.zarr")[0] == 0
         patch.undo()
         patch.setattr(layout, "SHARD_BYTES", 2**25)

@@ -292,7 +292,7 @@ def _resume(
 
 def _warn_of_loss(workdir: WorkDir) -> None:
     """Warn if an unfinished export is replaced of which something is scored or written."""
-    if not workdir.has_work:
+    if workdir.is_in_place or not workdir.has_work:
         return
     try:
         frozen = workdir.plan()

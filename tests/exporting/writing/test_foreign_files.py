@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 import tifffile
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -99,6 +100,7 @@ def is_free(path: Path) -> bool:
     return not is_blocked and not os.path.lexists(path)
 
 
+@pytest.mark.filterwarnings("ignore:the unfinished export in:UserWarning")
 @given(
     files=TREES,
     place=SOURCES,
