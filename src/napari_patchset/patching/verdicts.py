@@ -217,6 +217,7 @@ def judge(
         part[passed] = split.assign(grid[passed], sources)
     reason[passed & (part == NO_SPLIT)] = len(filters)
     if is_unwanted.any():
+        # Last: else one that looks like it would take its place, and others its split.
         reason[is_unwanted] = by_hand
         part[is_unwanted] = NO_SPLIT
         split.check_folds(part)

@@ -50,8 +50,8 @@ class _Expected(NamedTuple):
     is_known: NDArray[np.bool_]
 
 
-class _EachIs(Sequence[SourceInfo]):
-    """The descriptions of sources of which one alone is asked for, whatever its index."""
+class _OneForAll(Sequence[SourceInfo]):
+    """Descriptions by index of which one alone is asked for; a list would have all before it."""
 
     def __init__(self, info: SourceInfo) -> None:
         self._info = info
@@ -249,7 +249,7 @@ class SourceCheck:
         """Measure the candidates of a source again, and compare with the table."""
         if IMAGE not in described:
             return
-        of_each = {role: _EachIs(info) for role, info in described.items()}
+        of_each = {role: _OneForAll(info) for role, info in described.items()}
         filters = [each for each in plan.filters if not isinstance(each, ShareFilter)]
         if MASK not in described:
             filters = [each for each in filters if not isinstance(each, MaskFilter)]

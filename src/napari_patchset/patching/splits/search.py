@@ -86,7 +86,7 @@ class SplitSearch:
         if self.by in ("auto", "block", ANNOTATION):
             squares = [*block_sides(sites, size, min(self.shares))]
             yield from (Blocks(sites, side) for side in squares)
-            if self.by != ANNOTATION:
+            if self.by != ANNOTATION:  # which joins blocks, and takes long for each of them
                 even = [*even_sides(sites, size, self.shares)]
                 yield from (Blocks(sites, side) for side in even)
                 for draw, side in product(range(1, _DRAWS), even + squares):

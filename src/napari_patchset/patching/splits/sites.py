@@ -239,8 +239,8 @@ def even_sides(
 ) -> Iterator[tuple[int, int]]:
     """Yield sides of blocks that divide the largest height and width evenly, few blocks first.
 
-    First of strips from border to border as wide as the shares: straight cuts lose the fewest
-    patches.
+    The first are those of strips from border to border that are as wide as the shares: straight
+    cuts lose the fewest patches.
     """
     whole, lengths = int(sites.shape.max()), sites.shape.max(axis=0).tolist()
     sides = list[tuple[int, int]]()

@@ -134,7 +134,7 @@ class ExportSection(Section):
         self._show()
 
     def caution(self, text: str) -> None:
-        """Tell what is to be known before an export and with its questions; "" for nothing."""
+        """Show what is to be known before an export, also with its questions; "" for nothing."""
         self._caution = text
         self._show()
 

@@ -102,7 +102,7 @@ class FiltersSection(Section):
             row.forget()
 
     def show_nothing(self) -> None:
-        """Tell nothing of what filters reject: there is no plan."""
+        """Show nothing of what filters reject, as there is no plan."""
         for row in self.rows:
             row.rejects.setText("")
 
